@@ -1,0 +1,16 @@
+//! Daybook: one durable audit record for every HTTP exchange.
+//!
+//! ```text
+//! client ⇄ listen ⇄ forward ⇄ the app            bytes on the wire are never changed or held up
+//!                     │ tap (a copy)
+//!                  capture        rules · identity · redaction · GeoIP  →  Record
+//!                     │
+//!                  journal        seq · group commit                   ═ survives a crash
+//!                     ║
+//!                  deliver        kafka | file: each a cursor over the journal
+//! ```
+//!
+//! `ARCHITECTURE.md` is the map.
+
+pub mod config;
+pub mod record;
