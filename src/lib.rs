@@ -13,4 +13,5 @@
 //! `ARCHITECTURE.md` is the map.
 
 pub mod config;
+pub mod journal;
 pub mod record;
