@@ -1,0 +1,316 @@
+//! Bodies in passing: each frame is shown to the exchange and goes on as it is, at once.
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use crate::capture::Exchange;
+use crate::journal::Committed;
+use crate::record::End;
+
+use super::fault::Fault;
+use super::link::Link;
+use super::upstream::Lease;
+
+/// Why a body broke off; hyper closes the connection, which is how HTTP says so.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The other side's bytes ended or failed.
+    #[error("the body broke off")]
+    Source(#[source] hyper::Error),
+    /// Nothing came for `read_idle_timeout`.
+    #[error("the application fell silent within its response")]
+    Silent,
+    /// The record could not be made durable, and the rule says nothing is released without.
+    #[error("the audit journal did not take the record")]
+    Unrecorded,
+}
+
+/// What a request's body tells the task that waits for the response.
+#[derive(Default)]
+pub(super) struct Upload {
+    /// When the last byte went to the application; `None` while there are more.
+    pub(super) ended: Cell<Option<Instant>>,
+    /// The client's side failed.
+    pub(super) fault: Cell<Option<Fault>>,
+    /// `Expect: 100-continue`: the body is not asked for until the application says so.
+    closed: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Upload {
+    /// Holds the body back until [`Upload::open`].
+    pub(super) fn close(&self) {
+        self.closed.set(true);
+    }
+
+    /// The application (or patience) says: go on.
+    pub(super) fn open(&self) {
+        if self.closed.replace(false)
+            && let Some(waker) = self.waker.borrow_mut().take()
+        {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+}
+
+/// The client's body on its way to the application.
+pub(super) struct RequestBody {
+    inner: Incoming,
+    exchange: Exchange,
+    link: Rc<Link>,
+    upload: Rc<Upload>,
+}
+
+impl RequestBody {
+    pub(super) fn new(inner: Incoming, exchange: Exchange, link: Rc<Link>, upload: Rc<Upload>) -> Self {
+        if inner.is_end_stream() {
+            upload.ended.set(Some(Instant::now()));
+        }
+        Self { inner, exchange, link, upload }
+    }
+
+    fn ended(&self) {
+        if self.upload.ended.get().is_none() {
+            self.upload.ended.set(Some(Instant::now()));
+            self.exchange.request_end();
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.upload.closed.get() {
+            *self.upload.waker.borrow_mut() = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    self.exchange.request_data(data);
+                }
+                if self.inner.is_end_stream() {
+                    self.ended();
+                }
+                Some(Ok(frame))
+            }
+            Some(Err(error)) => {
+                let fault = match self.link.refusal.get() {
+                    Some(refusal) => Fault::ClientRefused { status: refusal.status, reason: refusal.reason },
+                    None => Fault::ClientClosed,
+                };
+                self.upload.fault.set(Some(fault));
+                Some(Err(BodyError::Source(error)))
+            }
+            None => {
+                self.ended();
+                None
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// A body on its way to the client: the application's, or a short one of our own.
+pub struct ResponseBody {
+    source: Source,
+    exchange: Exchange,
+    link: Rc<Link>,
+    /// The last frame, held until its record is in the journal.
+    held: Option<(Option<Frame<Bytes>>, Pin<Box<Committed>>)>,
+    done: bool,
+}
+
+enum Source {
+    Upstream { inner: Incoming, lease: Lease, idle: Option<IdleTimer> },
+    Own(Option<Bytes>),
+}
+
+struct IdleTimer {
+    limit: Duration,
+    sleep: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl ResponseBody {
+    pub(super) fn upstream(inner: Incoming, lease: Lease, idle: Duration, exchange: Exchange, link: Rc<Link>) -> Self {
+        let idle =
+            (!idle.is_zero()).then(|| IdleTimer { limit: idle, sleep: Box::pin(tokio::time::sleep(idle)) });
+        Self { source: Source::Upstream { inner, lease, idle }, exchange, link, held: None, done: false }
+    }
+
+    pub(super) fn own(text: String, exchange: Exchange, link: Rc<Link>) -> Self {
+        let source = Source::Own((!text.is_empty()).then(|| Bytes::from(text)));
+        Self { source, exchange, link, held: None, done: false }
+    }
+
+    /// The record of an exchange whose response has no body is made before the head goes out, where
+    /// the rule wants it so. `false`: the journal refused.
+    pub(super) async fn finish_empty(&mut self) -> bool {
+        match self.complete() {
+            Some(committed) => committed.await.is_ok(),
+            None => true,
+        }
+    }
+
+    /// The response is whole. `Some` when its last byte must wait for the journal.
+    fn complete(&mut self) -> Option<Committed> {
+        if std::mem::replace(&mut self.done, true) {
+            return None;
+        }
+        if let Source::Upstream { lease, .. } = &self.source {
+            lease.give_back();
+        }
+        if self.exchange.mode() == crate::config::Mode::Batch {
+            self.link.last_byte_given(&self.exchange);
+            return None;
+        }
+        self.link.in_flight.set(false);
+        self.exchange.finish(End::Complete, None)
+    }
+
+    fn broke(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.done = true;
+        let (end, reason) = match &error {
+            BodyError::Source(_) => (End::UpstreamReset, "the application broke off within its response"),
+            BodyError::Silent => (End::Timeout, "the application fell silent within its response"),
+            BodyError::Unrecorded => (End::Refused, "the audit journal did not take the record"),
+        };
+        let _ = self.exchange.finish(end, Some(reason));
+        Poll::Ready(Some(Err(error)))
+    }
+
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some((frame, committed)) = &mut self.held else { return Poll::Ready(None) };
+        match std::task::ready!(committed.as_mut().poll(cx)) {
+            Ok(()) => {
+                let frame = frame.take();
+                self.held = None;
+                Poll::Ready(frame.map(Ok))
+            }
+            Err(_) => {
+                self.held = None;
+                self.broke(BodyError::Unrecorded)
+            }
+        }
+    }
+
+    /// The response ended with `last` (`None`: after its last frame).
+    fn poll_last(
+        &mut self,
+        last: Option<Frame<Bytes>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.complete() {
+            None => Poll::Ready(last.map(Ok)),
+            Some(committed) => {
+                self.held = Some((last, Box::pin(committed)));
+                self.poll_held(cx)
+            }
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        if this.held.is_some() {
+            return this.poll_held(cx);
+        }
+        if this.done {
+            return Poll::Ready(None);
+        }
+        let (inner, idle) = match &mut this.source {
+            Source::Own(bytes) => {
+                let bytes = bytes.take();
+                if let Some(bytes) = &bytes {
+                    this.exchange.response_data(bytes);
+                }
+                return this.poll_last(bytes.map(Frame::data), cx);
+            }
+            Source::Upstream { inner, idle, .. } => (inner, idle),
+        };
+        match Pin::new(&mut *inner).poll_frame(cx) {
+            Poll::Pending => match idle {
+                Some(timer) if timer.sleep.as_mut().poll(cx).is_ready() => this.broke(BodyError::Silent),
+                _ => Poll::Pending,
+            },
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(timer) = idle {
+                    timer.sleep.as_mut().reset(tokio::time::Instant::now() + timer.limit);
+                }
+                let last = inner.is_end_stream();
+                if let Some(data) = frame.data_ref() {
+                    this.exchange.response_data(data);
+                } else if let Some(trailers) = frame.trailers_ref() {
+                    this.exchange.response_trailers(trailers);
+                }
+                if last || frame.is_trailers() {
+                    return this.poll_last(Some(frame), cx);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => this.broke(BodyError::Source(error)),
+            Poll::Ready(None) => this.poll_last(None, cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.held.is_none()
+            && match &self.source {
+                Source::Own(bytes) => bytes.is_none(),
+                Source::Upstream { inner, .. } => inner.is_end_stream(),
+            }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match (&self.held, &self.source) {
+            (Some((Some(frame), _)), _) => {
+                SizeHint::with_exact(frame.data_ref().map_or(0, |data| data.len() as u64))
+            }
+            (_, Source::Own(bytes)) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            (_, Source::Upstream { inner, .. }) => inner.size_hint(),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        if !self.done {
+            let reason = if self.link.write_stalled.get() {
+                (End::Timeout, "the client stopped reading")
+            } else {
+                (End::ClientClosed, "the client went away within the response")
+            };
+            let _ = self.exchange.finish(reason.0, Some(reason.1));
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What one client connection and the exchanges on it know of each other.
+//!
+//! `listen` owns the socket and hyper owns the protocol; some things must pass between the bytes and
+//! the requests all the same: a refusal seen in the bytes, a FIN that may be a half-close, an
+//! informational response, a tunnel after a 101, the moment a response's last byte was handed over.
+//! Everything here belongs to one worker thread.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::Waker;
+
+use bytes::Bytes;
+
+use crate::capture::{Connection, Exchange};
+use crate::record::End;
+
+use super::tunnel::Tunnel;
+
+/// A request that may not go on, and what the client is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Status sent to the client.
+    pub status: u16,
+    /// Why, in a few words.
+    pub reason: &'static str,
+}
+
+/// One client connection.
+pub struct Link {
+    /// Who connected; what capture needs of it.
+    pub connection: Rc<Connection>,
+    /// HTTP/2: many exchanges at once, and none of what stands below.
+    pub multiplexed: bool,
+    /// An exchange is between its head and its last byte.
+    pub in_flight: Cell<bool>,
+    /// The client has sent FIN: it half-closed, or it went away.
+    pub fin: Cell<bool>,
+    /// The bytes were refused, or the client was too slow.
+    pub refusal: Cell<Option<Refusal>>,
+    /// The client did not read for too long.
+    pub write_stalled: Cell<bool>,
+    /// A response whose last byte has been handed to hyper, not yet to the kernel.
+    pub finishing: RefCell<Option<Exchange>>,
+    /// Informational responses, to be written before anything else.
+    pub informational: RefCell<Vec<u8>>,
+    /// Nothing of an earlier response waits to be written.
+    pub flushed: Cell<bool>,
+    /// What to do once hyper has let go of the connection after a 101.
+    pub tunnel: RefCell<Option<Tunnel>>,
+    /// Whether the answer to an upgrade request is known, and which.
+    pub upgrade: Cell<Option<Upgrade>>,
+    /// Wakes the connection's task.
+    pub waker: RefCell<Option<Waker>>,
+}
+
+/// The answer to an upgrade request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upgrade {
+    /// 101: the connection is a tunnel from here on.
+    Accepted,
+    /// Anything else: it stays HTTP.
+    Declined,
+}
+
+impl Link {
+    /// A fresh connection.
+    pub fn new(connection: Rc<Connection>, multiplexed: bool) -> Rc<Self> {
+        Rc::new(Self {
+            connection,
+            multiplexed,
+            in_flight: Cell::new(false),
+            fin: Cell::new(false),
+            refusal: Cell::new(None),
+            write_stalled: Cell::new(false),
+            finishing: RefCell::new(None),
+            informational: RefCell::new(Vec::new()),
+            flushed: Cell::new(true),
+            tunnel: RefCell::new(None),
+            upgrade: Cell::new(None),
+            waker: RefCell::new(None),
+        })
+    }
+
+    /// Wakes the connection's task, which then looks at the cells above.
+    pub fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// The last byte of a response is in hyper's hands: its record is made once the kernel has it.
+    pub(super) fn last_byte_given(&self, exchange: &Exchange) {
+        if self.multiplexed {
+            let _ = exchange.finish(End::Complete, None);
+        } else {
+            *self.finishing.borrow_mut() = Some(exchange.clone());
+        }
+    }
+
+    /// The kernel has every byte of every response so far.
+    pub fn all_written(&self) {
+        self.flushed.set(true);
+        if self.fin.get() {
+            // Whether the client still reads is asked when the connection ends.
+            if self.finishing.borrow().is_some() {
+                self.in_flight.set(false);
+            }
+            return;
+        }
+        if let Some(exchange) = self.finishing.borrow_mut().take() {
+            self.in_flight.set(false);
+            let _ = exchange.finish(End::Complete, None);
+        }
+    }
+
+    /// Queues an informational response (1xx), unless an earlier response is still being written:
+    /// such a response may be dropped, never put in the middle of another.
+    pub(super) fn inform(&self, status: u16, reason: &str, headers: &http::HeaderMap) {
+        if self.multiplexed || !self.flushed.get() {
+            return;
+        }
+        let mut out = self.informational.borrow_mut();
+        out.extend_from_slice(format!("HTTP/1.1 {status} {reason}\r\n").as_bytes());
+        for (name, value) in headers {
+            out.extend_from_slice(name.as_str().as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+        drop(out);
+        self.wake();
+    }
+}
+
+/// A plain-text response of our own, as bytes on an HTTP/1 connection that is closed afterwards.
+pub fn plain_response(refusal: Refusal, request_id: &str) -> Bytes {
+    let reason = http::StatusCode::from_u16(refusal.status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("Refused");
+    let body = super::fault::body(refusal.status, refusal.reason, request_id);
+    format!(
+        "HTTP/1.1 {} {reason}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        refusal.status,
+        body.len(),
+    )
+    .into()
+}
