@@ -12,6 +12,7 @@
 //!
 //! `ARCHITECTURE.md` is the map.
 
+pub mod capture;
 pub mod config;
 pub mod journal;
 pub mod record;

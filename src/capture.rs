@@ -1,0 +1,140 @@
+//! Capture: what the record of an exchange says. Rules, identity, redaction, GeoIP.
+//!
+//! [`Policy`] is everything the configuration decides, compiled once, immutable, and swapped as a
+//! whole on reload. [`Capture`] belongs to one worker thread; it hands out an [`Exchange`] for each
+//! request, which the forwarding path tells what happens, and which turns itself into a record and
+//! hands that to the journal.
+//!
+//! - An exchange sees bytes only as copies: nothing here can change or hold up what is forwarded.
+//! - An exchange keeps the policy under which it began.
+//! - Bodies are copied only where the rule's level or a selector needs them, and only up to a bound.
+//! - What the redaction names never leaves this room: see `redact.rs` for what that is.
+//! - An exchange that is dropped without an end is recorded as [`End::ClientClosed`](crate::record::End).
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::request::Parts;
+use ipnet::IpNet;
+
+use crate::config::{Defaults, GeoipSettings, IdentitySettings, RedactionSettings, RuleSettings};
+use crate::journal::Lane;
+
+mod address;
+mod entry;
+mod exchange;
+mod lru;
+mod pattern;
+mod plan;
+mod policy;
+mod redact;
+mod rules;
+mod selector;
+mod sessions;
+mod token;
+
+pub use exchange::Exchange;
+pub use policy::{Policy, PolicyError};
+pub use sessions::Sessions;
+
+use exchange::{Outlet, Worker};
+
+/// The pieces of the configuration that decide what records say.
+#[derive(Clone, Copy, Debug)]
+pub struct CaptureSettings<'a> {
+    /// Folder for the token key.
+    pub data: &'a Path,
+    /// `[[rule]]`
+    pub rules: &'a [RuleSettings],
+    /// `[defaults]`
+    pub defaults: &'a Defaults,
+    /// `[identity]`
+    pub identity: &'a IdentitySettings,
+    /// `[redaction]`
+    pub redaction: &'a RedactionSettings,
+    /// `[geoip]`
+    pub geoip: &'a GeoipSettings,
+}
+
+/// One worker's capture: not shared between threads.
+pub struct Capture {
+    policy: Arc<ArcSwap<Policy>>,
+    /// The policy in force as this worker last saw it; an `Rc` in between, because a counter that
+    /// all workers write for every request would bounce between their caches.
+    seen: RefCell<Rc<Arc<Policy>>>,
+    worker: Rc<Worker>,
+}
+
+/// What is known of a client's connection.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// The other end: of the socket, or as the PROXY protocol header says. `None` on Unix sockets.
+    pub peer: Option<IpAddr>,
+    /// Subject of the verified client certificate.
+    pub tls_subject: Option<Rc<str>>,
+    /// The client speaks TLS to us.
+    pub tls: bool,
+    /// Peers whose forwarding headers are believed.
+    pub trusted_proxies: Rc<[IpNet]>,
+    /// The request header that carries a request's id.
+    pub request_id_header: Option<http::HeaderName>,
+}
+
+/// As much of a refused request as could be read.
+#[derive(Clone, Debug, Default)]
+pub struct RefusedHead {
+    /// Method.
+    pub method: Option<http::Method>,
+    /// Target as sent, as far as it was read.
+    pub target: Option<Bytes>,
+    /// Version.
+    pub version: Option<http::Version>,
+    /// `Host`, as far as it was read.
+    pub host: Option<Bytes>,
+}
+
+// === impl Capture ===
+
+impl Capture {
+    /// The capture of one worker thread, which writes to `lane`.
+    pub fn new(policy: Arc<ArcSwap<Policy>>, sessions: Arc<Sessions>, lane: Lane) -> Self {
+        Self::with_outlet(policy, sessions, Outlet::Journal(lane))
+    }
+
+    fn with_outlet(policy: Arc<ArcSwap<Policy>>, sessions: Arc<Sessions>, outlet: Outlet) -> Self {
+        let seen = RefCell::new(Rc::new(policy.load_full()));
+        Self { policy, seen, worker: Rc::new(Worker::new(sessions, outlet)) }
+    }
+
+    /// A request's head has been read: decides the rule and begins the exchange.
+    pub fn begin(&self, connection: &Rc<Connection>, head: &Parts) -> Exchange {
+        Exchange::begin(self.worker.clone(), self.policy(), connection.clone(), head)
+    }
+
+    /// A request was refused before it could be read as a whole; the application did not see it.
+    pub fn refused(&self, connection: &Rc<Connection>, seen: RefusedHead, status: u16, reason: &'static str) {
+        entry::refused(&self.worker, &self.policy(), connection, &seen, status, reason);
+    }
+
+    fn policy(&self) -> Rc<Arc<Policy>> {
+        let current = self.policy.load();
+        let mut seen = self.seen.borrow_mut();
+        if !Arc::ptr_eq(&seen, &current) {
+            *seen = Rc::new(Arc::clone(&current));
+        }
+        seen.clone()
+    }
+}
+
+/// The host a request asks for: the authority of its target (HTTP/2), or `Host`.
+fn host_of(head: &Parts) -> Option<&str> {
+    let target = head.uri.authority().map(http::uri::Authority::as_str);
+    target.or_else(|| head.headers.get(http::header::HOST)?.to_str().ok()).filter(|host| !host.is_empty())
+}

@@ -1,0 +1,288 @@
+//! An exchange under way: what the forwarding path tells about it until it becomes a record.
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
+
+use super::plan::Plan;
+use super::policy::Policy;
+use super::rules::Decision;
+use super::{Connection, Sessions, address, entry};
+use crate::config::{Level, Mode};
+use crate::journal::{Committed, Lane};
+use crate::record::{End, Stage};
+
+/// One request and its response. Cheap to clone; all clones are the same exchange.
+///
+/// When the last clone is dropped before [`Exchange::finish`], the client is taken to have gone away.
+#[derive(Clone)]
+pub struct Exchange(Rc<State>);
+
+/// What one worker's exchanges share.
+pub(super) struct Worker {
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) outlet: Outlet,
+    pub(super) buffer: RefCell<Vec<u8>>,
+}
+
+/// Where records go.
+pub(super) enum Outlet {
+    Journal(Lane),
+    #[cfg(test)]
+    Memory(Rc<RefCell<Vec<String>>>),
+}
+
+/// What is known when the request's head has been read, and, in `progress`, what happened since.
+pub(super) struct State {
+    pub(super) worker: Rc<Worker>,
+    pub(super) policy: Rc<Arc<Policy>>,
+    pub(super) connection: Rc<Connection>,
+    pub(super) decision: Option<Decision>,
+    pub(super) id: [u8; 36],
+    pub(super) time: SystemTime,
+    pub(super) began: Instant,
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) version: Version,
+    pub(super) https: bool,
+    pub(super) client: Option<IpAddr>,
+    pub(super) host: Option<HeaderValue>,
+    pub(super) user_agent: Option<HeaderValue>,
+    pub(super) request_id: Option<HeaderValue>,
+    pub(super) trace_parent: Option<HeaderValue>,
+    /// The request's headers, as far as the plan needs them.
+    pub(super) headers: HeaderMap,
+    pub(super) progress: RefCell<Progress>,
+    done: Cell<bool>,
+}
+
+/// What happened since the request's head.
+#[derive(Default)]
+pub(super) struct Progress {
+    pub(super) connect: Option<Duration>,
+    pub(super) first_byte: Option<Duration>,
+    pub(super) request_bytes: u64,
+    pub(super) response_bytes: u64,
+    pub(super) status: Option<u16>,
+    pub(super) grpc_status: Option<u32>,
+    pub(super) attempts: u32,
+    /// Set where we answered ourselves.
+    pub(super) own: Option<(End, &'static str)>,
+    /// The response's headers, as far as the plan needs them.
+    pub(super) headers: HeaderMap,
+}
+
+// === impl Worker ===
+
+impl Worker {
+    pub(super) fn new(sessions: Arc<Sessions>, outlet: Outlet) -> Self {
+        Self { sessions, outlet, buffer: RefCell::new(Vec::with_capacity(4096)) }
+    }
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    pub(super) fn begin(worker: Rc<Worker>, policy: Rc<Arc<Policy>>, connection: Rc<Connection>, head: &Parts) -> Self {
+        let decision = policy.decide(&connection.listener, head);
+        let plan = policy.plan(decision);
+        let get = |name: HeaderName| head.headers.get(name).cloned();
+        let client = address::client(connection.peer, &head.headers, &connection.trusted_proxies);
+        let request_id = connection.request_id_header.as_ref().and_then(|name| head.headers.get(name));
+        let mut id = [0; 36];
+        uuid::Uuid::now_v7().hyphenated().encode_lower(&mut id);
+        Self(Rc::new(State {
+            id,
+            time: SystemTime::now(),
+            began: Instant::now(),
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            version: head.version,
+            https: is_https(&connection, &head.headers),
+            client,
+            host: get(header::HOST),
+            user_agent: get(header::USER_AGENT),
+            request_id: request_id.filter(|id| is_request_id(id.as_bytes())).cloned(),
+            trace_parent: get(TRACE_PARENT),
+            headers: keep(&head.headers, &plan.request_headers, plan.level >= Level::Request),
+            progress: RefCell::default(),
+            done: Cell::new(plan.level == Level::None),
+            decision,
+            connection,
+            policy,
+            worker,
+        }))
+    }
+
+    /// How safe the record must be before the response goes out.
+    pub fn mode(&self) -> Mode {
+        self.0.plan().mode
+    }
+
+    /// The client's request id where it sent a usable one, else ours, which is also the record's `id`.
+    pub fn request_id(&self) -> &str {
+        self.0.request_id()
+    }
+
+    /// The client's address, by the walk through trusted proxies.
+    pub fn client_ip(&self) -> Option<IpAddr> {
+        self.0.client
+    }
+
+    /// In mode `blocking-strict`: records the intent. The application may see the request only when
+    /// this has resolved well; answer 503 otherwise.
+    pub fn intent(&self) -> Option<Committed> {
+        if self.mode() != Mode::BlockingStrict || self.0.done.get() {
+            return None;
+        }
+        entry::stage(&self.0, Stage::RequestReceived)
+    }
+
+    /// A connection to the application was there after `connect` (zero for a kept one).
+    pub fn connected(&self, connect: Duration) {
+        self.0.progress.borrow_mut().connect = Some(connect);
+    }
+
+    /// The response's head has been read.
+    pub fn first_byte(&self) {
+        let elapsed = self.0.began.elapsed();
+        self.0.progress.borrow_mut().first_byte.get_or_insert(elapsed);
+    }
+
+    /// How often the request was sent to the application.
+    pub fn attempts(&self, attempts: u32) {
+        self.0.progress.borrow_mut().attempts = attempts;
+    }
+
+    /// A piece of the request's body has come.
+    pub fn request_data(&self, data: &Bytes) {
+        self.0.progress.borrow_mut().request_bytes += data.len() as u64;
+    }
+
+    /// The request's body is complete.
+    pub fn request_end(&self) {}
+
+    /// The application's response has begun.
+    pub fn response_head(&self, head: &http::response::Parts) {
+        let plan = self.0.plan();
+        let mut progress = self.0.progress.borrow_mut();
+        progress.status = Some(head.status.as_u16());
+        progress.grpc_status = grpc_status(&head.headers);
+        progress.headers = keep(&head.headers, &plan.response_headers, plan.level >= Level::RequestResponse);
+    }
+
+    /// A piece of the response's body goes out.
+    pub fn response_data(&self, data: &Bytes) {
+        self.0.progress.borrow_mut().response_bytes += data.len() as u64;
+    }
+
+    /// The response's trailers go out.
+    pub fn response_trailers(&self, trailers: &HeaderMap) {
+        if let Some(status) = grpc_status(trailers) {
+            self.0.progress.borrow_mut().grpc_status = Some(status);
+        }
+    }
+
+    /// Records that the response began, for those that may never end: upgrades and long streams.
+    pub fn response_started(&self) {
+        if !self.0.done.get() {
+            // A stage on the way holds nothing up: the outcome's record will.
+            drop(entry::stage(&self.0, Stage::ResponseStarted));
+        }
+    }
+
+    /// We answered ourselves. `end` and `reason` stand even when the answer then goes out completely.
+    pub fn own_response(&self, status: u16, end: End, reason: &'static str) {
+        let mut progress = self.0.progress.borrow_mut();
+        progress.status = Some(status);
+        progress.own = Some((end, reason));
+    }
+
+    /// Bytes that went through an upgraded connection: towards the application, and back.
+    pub fn tunnel_bytes(&self, up: u64, down: u64) {
+        let mut progress = self.0.progress.borrow_mut();
+        progress.request_bytes += up;
+        progress.response_bytes += down;
+    }
+
+    /// The exchange is over: records the outcome, once; later calls do nothing.
+    ///
+    /// In the blocking modes the caller must wait for what is returned before it lets the last byte
+    /// of the response go.
+    pub fn finish(&self, end: End, reason: Option<&str>) -> Option<Committed> {
+        self.0.finish(end, reason)
+    }
+}
+
+// === impl State ===
+
+impl State {
+    pub(super) fn plan(&self) -> &Plan {
+        self.policy.plan(self.decision)
+    }
+
+    pub(super) fn request_id(&self) -> &str {
+        let clients = self.request_id.as_ref().and_then(|id| id.to_str().ok());
+        clients.unwrap_or_else(|| std::str::from_utf8(&self.id).unwrap_or_default())
+    }
+
+    fn finish(&self, end: End, reason: Option<&str>) -> Option<Committed> {
+        if self.done.replace(true) {
+            return None;
+        }
+        let own = self.progress.borrow().own;
+        let (end, reason) = match own {
+            Some((own_end, own_reason)) if end == End::Complete => (own_end, Some(own_reason)),
+            Some((_, own_reason)) => (end, reason.or(Some(own_reason))),
+            None => (end, reason),
+        };
+        entry::outcome(self, end, reason)
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        // Nobody is left to wait for it.
+        drop(self.finish(End::ClientClosed, None));
+    }
+}
+
+const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+fn keep(headers: &HeaderMap, names: &[HeaderName], all: bool) -> HeaderMap {
+    if all {
+        return headers.clone();
+    }
+    let mut kept = HeaderMap::new();
+    for name in names {
+        for value in headers.get_all(name) {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    kept
+}
+
+/// As the client used it: by our own TLS, or by the word of a trusted proxy.
+fn is_https(connection: &Connection, headers: &HeaderMap) -> bool {
+    let trusted = connection.peer.is_some_and(|peer| address::is_trusted(peer, &connection.trusted_proxies));
+    let forwarded = || headers.get(FORWARDED_PROTO).map(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
+    trusted.then(forwarded).flatten().unwrap_or(connection.tls)
+}
+
+/// Printable, short, and nothing that a log or a shell would stumble over.
+fn is_request_id(id: &[u8]) -> bool {
+    let fine = |b: &u8| b.is_ascii_alphanumeric() || b"-_.:/+=@~".contains(b);
+    (1..=128).contains(&id.len()) && id.iter().all(fine)
+}
+
+fn grpc_status(headers: &HeaderMap) -> Option<u32> {
+    headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
+}
