@@ -13,20 +13,30 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 mod capture;
+mod check;
+mod complaint;
 mod journal;
 mod listener;
+mod load;
+mod peel;
+mod phrase;
 mod rule;
 mod sink;
+mod source;
+mod suggest;
 mod units;
 
 pub use capture::{GeoipSettings, IdentitySettings, JwtSettings, RedactionSettings};
+pub use complaint::{Complaint, Complaints, Severity};
 pub use journal::{JournalSettings, Sync, WhenFull};
 pub use listener::{
     Address, Certificate, ClientAuth, ClientTls, ForwardSettings, ForwardingHeaders, HostHeader, Limits,
     ListenerSettings, ProxyProtocol, ServerTls, Upstream, UpstreamProtocol,
 };
+pub use load::{Loaded, MAX_FILE};
 pub use rule::{Defaults, Level, Match, Mode, RuleSettings, Success};
 pub use sink::{FileSettings, KafkaSasl, KafkaSettings, KafkaTls, SaslMechanism, Sinks};
+pub use source::Place;
 pub use units::{Bytes, Secret, Span, Strings};
 
 /// The whole configuration.
@@ -107,3 +117,6 @@ macro_rules! serde_by_text {
     )*};
 }
 use serde_by_text;
+
+#[cfg(test)]
+mod tests;

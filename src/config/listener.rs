@@ -23,7 +23,7 @@ pub struct ListenerSettings {
     #[serde(default)]
     pub proxy_protocol: ProxyProtocol,
     /// Peers whose `X-Forwarded-For` or `Forwarded` is believed, as addresses or CIDR.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "networks")]
     pub trusted_proxies: Vec<IpNet>,
     /// Limits on what clients may do.
     #[serde(default)]
@@ -242,6 +242,37 @@ pub struct ClientTls {
     /// The name to ask for and to verify, where it is not the upstream's host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
+}
+
+/// Networks, and single addresses as networks of one. Element by element, so that a complaint points at the right one.
+fn networks<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    struct Network(IpNet);
+    impl std::str::FromStr for Network {
+        type Err = String;
+        fn from_str(text: &str) -> Result<Self, String> {
+            let one = || text.parse::<std::net::IpAddr>().map(IpNet::from);
+            text.parse().or_else(|_| one()).map(Self).map_err(|_| {
+                format!("`{text}` is neither an address nor a network; write `10.0.0.0/8`, `192.0.2.7` or `fd00::/8`")
+            })
+        }
+    }
+    impl<'de> Deserialize<'de> for Network {
+        fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+            // By a visitor: in a list, an error made after the string is read would point at the whole list.
+            struct V;
+            impl serde::de::Visitor<'_> for V {
+                type Value = Network;
+                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                    f.write_str("a string like `10.0.0.0/8` or `192.0.2.7`")
+                }
+                fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Network, E> {
+                    text.parse().map_err(E::custom)
+                }
+            }
+            d.deserialize_str(V)
+        }
+    }
+    Ok(Vec::<Network>::deserialize(deserializer)?.into_iter().map(|network| network.0).collect())
 }
 
 // === impl Address ===

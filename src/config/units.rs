@@ -94,7 +94,9 @@ impl<'de> Deserialize<'de> for Bytes {
                 f.write_str("a size like `64KiB`, `10MB` or `4096`")
             }
             fn visit_i64<E: de::Error>(self, v: i64) -> Result<Bytes, E> {
-                u64::try_from(v).map(Bytes).map_err(|_| E::custom(format!("a size can't be negative, and this is {v}")))
+                u64::try_from(v).map(Bytes).map_err(|_| {
+                    E::custom(format!("{v} is less than nothing; write a size like `64KiB`, `10MB` or `4096`"))
+                })
             }
             fn visit_u64<E: de::Error>(self, v: u64) -> Result<Bytes, E> {
                 Ok(Bytes(v))
