@@ -14,5 +14,7 @@
 
 pub mod capture;
 pub mod config;
+pub mod forward;
 pub mod journal;
+pub mod listen;
 pub mod record;

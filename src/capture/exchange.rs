@@ -15,7 +15,7 @@ use super::policy::Policy;
 use super::rules::Decision;
 use super::{Connection, Sessions, address, entry};
 use crate::config::{Level, Mode};
-use crate::journal::{Committed, Lane};
+use crate::journal::{Committed, Lane, Refused};
 use crate::record::{End, Stage};
 
 /// One request and its response. Cheap to clone; all clones are the same exchange.
@@ -133,6 +133,25 @@ impl Exchange {
     /// The client's address, by the walk through trusted proxies.
     pub fn client_ip(&self) -> Option<IpAddr> {
         self.0.client
+    }
+
+    /// Whether the journal takes this exchange's record; where it doesn't, the request is refused.
+    ///
+    /// # Errors
+    /// [`Refused`] when the journal is full under `when_full = "refuse"`, or its disk failed and the
+    /// mode promises more than `batch`.
+    pub fn admits(&self) -> Result<(), Refused> {
+        if self.0.done.get() {
+            return Ok(());
+        }
+        match &self.0.worker.outlet {
+            Outlet::Journal(lane) => match lane.accepts() {
+                Err(Refused::Poisoned) if self.mode() == Mode::Batch => Ok(()),
+                verdict => verdict,
+            },
+            #[cfg(test)]
+            Outlet::Memory(_) => Ok(()),
+        }
     }
 
     /// In mode `blocking-strict`: records the intent. The application may see the request only when

@@ -91,10 +91,7 @@ impl Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.upload.closed.get() {
             *self.upload.waker.borrow_mut() = Some(cx.waker().clone());
             return Poll::Pending;
@@ -145,8 +142,14 @@ pub struct ResponseBody {
 }
 
 enum Source {
-    Upstream { inner: Incoming, lease: Lease, idle: Option<IdleTimer> },
+    Upstream {
+        inner: Incoming,
+        lease: Lease,
+        idle: Option<IdleTimer>,
+    },
     Own(Option<Bytes>),
+    /// A 101: the tunnel makes the record.
+    Tunnel,
 }
 
 struct IdleTimer {
@@ -156,14 +159,18 @@ struct IdleTimer {
 
 impl ResponseBody {
     pub(super) fn upstream(inner: Incoming, lease: Lease, idle: Duration, exchange: Exchange, link: Rc<Link>) -> Self {
-        let idle =
-            (!idle.is_zero()).then(|| IdleTimer { limit: idle, sleep: Box::pin(tokio::time::sleep(idle)) });
+        let idle = (!idle.is_zero()).then(|| IdleTimer { limit: idle, sleep: Box::pin(tokio::time::sleep(idle)) });
         Self { source: Source::Upstream { inner, lease, idle }, exchange, link, held: None, done: false }
     }
 
     pub(super) fn own(text: String, exchange: Exchange, link: Rc<Link>) -> Self {
         let source = Source::Own((!text.is_empty()).then(|| Bytes::from(text)));
         Self { source, exchange, link, held: None, done: false }
+    }
+
+    /// The empty body of a 101; the tunnel that follows ends the exchange.
+    pub(super) fn tunnel(exchange: Exchange, link: Rc<Link>) -> Self {
+        Self { source: Source::Tunnel, exchange, link, held: None, done: true }
     }
 
     /// The record of an exchange whose response has no body is made before the head goes out, where
@@ -237,10 +244,7 @@ impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         if this.held.is_some() {
             return this.poll_held(cx);
@@ -249,6 +253,7 @@ impl Body for ResponseBody {
             return Poll::Ready(None);
         }
         let (inner, idle) = match &mut this.source {
+            Source::Tunnel => return Poll::Ready(None),
             Source::Own(bytes) => {
                 let bytes = bytes.take();
                 if let Some(bytes) = &bytes {
@@ -259,10 +264,10 @@ impl Body for ResponseBody {
             Source::Upstream { inner, idle, .. } => (inner, idle),
         };
         match Pin::new(&mut *inner).poll_frame(cx) {
-            Poll::Pending => match idle {
-                Some(timer) if timer.sleep.as_mut().poll(cx).is_ready() => this.broke(BodyError::Silent),
-                _ => Poll::Pending,
-            },
+            Poll::Pending => {
+                let silent = idle.as_mut().is_some_and(|timer| timer.sleep.as_mut().poll(cx).is_ready());
+                if silent { this.broke(BodyError::Silent) } else { Poll::Pending }
+            }
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(timer) = idle {
                     timer.sleep.as_mut().reset(tokio::time::Instant::now() + timer.limit);
@@ -286,6 +291,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         self.held.is_none()
             && match &self.source {
+                Source::Tunnel => true,
                 Source::Own(bytes) => bytes.is_none(),
                 Source::Upstream { inner, .. } => inner.is_end_stream(),
             }
@@ -293,9 +299,8 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match (&self.held, &self.source) {
-            (Some((Some(frame), _)), _) => {
-                SizeHint::with_exact(frame.data_ref().map_or(0, |data| data.len() as u64))
-            }
+            (Some((Some(frame), _)), _) => SizeHint::with_exact(frame.data_ref().map_or(0, |data| data.len() as u64)),
+            (_, Source::Tunnel) => SizeHint::with_exact(0),
             (_, Source::Own(bytes)) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             (_, Source::Upstream { inner, .. }) => inner.size_hint(),
         }

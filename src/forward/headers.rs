@@ -206,7 +206,8 @@ fn absolute_form(uri: &Uri, host: &HeaderValue, tls: bool) -> Uri {
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(if tls { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP });
     parts.authority = http::uri::Authority::try_from(host.as_bytes()).ok();
-    parts.path_and_query = Some(uri.path_and_query().cloned().unwrap_or_else(|| http::uri::PathAndQuery::from_static("/")));
+    parts.path_and_query =
+        Some(uri.path_and_query().cloned().unwrap_or_else(|| http::uri::PathAndQuery::from_static("/")));
     Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
 }
 

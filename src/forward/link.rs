@@ -29,6 +29,10 @@ pub struct Refusal {
 pub struct Link {
     /// Who connected; what capture needs of it.
     pub connection: Rc<Connection>,
+    /// The peer's address as a header's value.
+    pub(super) peer_text: Option<http::HeaderValue>,
+    /// The peer is a trusted proxy: what it says of its own client is kept.
+    pub(super) peer_trusted: bool,
     /// HTTP/2: many exchanges at once, and none of what stands below.
     pub multiplexed: bool,
     /// An exchange is between its head and its last byte.
@@ -65,7 +69,10 @@ pub enum Upgrade {
 impl Link {
     /// A fresh connection.
     pub fn new(connection: Rc<Connection>, multiplexed: bool) -> Rc<Self> {
+        let peer = connection.peer;
         Rc::new(Self {
+            peer_text: peer.and_then(|ip| http::HeaderValue::from_str(&ip.to_string()).ok()),
+            peer_trusted: peer.is_some_and(|ip| connection.trusted_proxies.iter().any(|net| net.contains(&ip))),
             connection,
             multiplexed,
             in_flight: Cell::new(false),

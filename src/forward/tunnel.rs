@@ -55,9 +55,7 @@ async fn copy_both<C: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<(), Broken> {
     let (mut client_read, mut client_write) = tokio::io::split(client);
     let (mut upstream_read, mut upstream_write) = tokio::io::split(upstream.into_inner());
-    let upward = async {
-        copy(&mut client_read, &mut upstream_write, up, Broken::Client, Broken::Upstream).await
-    };
+    let upward = async { copy(&mut client_read, &mut upstream_write, up, Broken::Client, Broken::Upstream).await };
     let downward = async {
         if !early.is_empty() {
             client_write.write_all(&early).await.map_err(|_| Broken::Client)?;
