@@ -14,6 +14,7 @@
 
 pub mod capture;
 pub mod config;
+pub mod deliver;
 pub mod forward;
 pub mod journal;
 pub mod listen;
