@@ -19,3 +19,4 @@ pub mod forward;
 pub mod journal;
 pub mod listen;
 pub mod record;
+pub mod telemetry;
