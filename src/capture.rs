@@ -123,6 +123,11 @@ impl Capture {
         entry::refused(&self.worker, &self.policy(), connection, &seen, status, reason);
     }
 
+    /// Daybook is stopping: exchanges dropped from now on are recorded as interrupted.
+    pub fn interrupt(&self) {
+        self.worker.interrupted.set(true);
+    }
+
     fn policy(&self) -> Rc<Arc<Policy>> {
         let current = self.policy.load();
         let mut seen = self.seen.borrow_mut();

@@ -12,7 +12,9 @@
 //!
 //! `ARCHITECTURE.md` is the map.
 
+pub mod app;
 pub mod capture;
+pub mod cli;
 pub mod config;
 pub mod deliver;
 pub mod forward;

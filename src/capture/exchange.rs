@@ -29,6 +29,8 @@ pub(super) struct Worker {
     pub(super) sessions: Arc<Sessions>,
     pub(super) outlet: Outlet,
     pub(super) buffer: RefCell<Vec<u8>>,
+    /// Daybook is stopping: exchanges that are dropped now were interrupted by it, not by their clients.
+    pub(super) interrupted: Cell<bool>,
 }
 
 /// Where records go.
@@ -82,7 +84,7 @@ pub(super) struct Progress {
 
 impl Worker {
     pub(super) fn new(sessions: Arc<Sessions>, outlet: Outlet) -> Self {
-        Self { sessions, outlet, buffer: RefCell::new(Vec::with_capacity(4096)) }
+        Self { sessions, outlet, buffer: RefCell::new(Vec::with_capacity(4096)), interrupted: Cell::new(false) }
     }
 }
 
@@ -267,8 +269,9 @@ impl State {
 
 impl Drop for State {
     fn drop(&mut self) {
+        let end = if self.worker.interrupted.get() { End::Interrupted } else { End::ClientClosed };
         // Nobody is left to wait for it.
-        drop(self.finish(End::ClientClosed, None));
+        drop(self.finish(end, None));
     }
 }
 

@@ -113,6 +113,15 @@ impl fmt::Debug for Policy {
 }
 
 impl PolicyError {
+    /// The key as it stands in the file: `rule[2].match.path`.
+    pub fn path(&self) -> String {
+        let key = self.key.join(".");
+        match self.rule {
+            Some(index) => format!("rule[{index}].{key}"),
+            None => key,
+        }
+    }
+
     fn place(&self) -> String {
         let key = self.key.join(".");
         match self.rule {

@@ -275,6 +275,23 @@ fn networks<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<IpN
     Ok(Vec::<Network>::deserialize(deserializer)?.into_iter().map(|network| network.0).collect())
 }
 
+// === impl ListenerSettings ===
+
+impl ListenerSettings {
+    /// A listener with the defaults for everything else.
+    pub fn new(bind: Address, upstream: Upstream) -> Self {
+        Self {
+            bind,
+            upstream,
+            tls: None,
+            proxy_protocol: ProxyProtocol::default(),
+            trusted_proxies: Vec::new(),
+            limits: Limits::default(),
+            forward: ForwardSettings::default(),
+        }
+    }
+}
+
 // === impl Address ===
 
 impl Address {
