@@ -31,7 +31,8 @@ pub enum Severity {
     Warning,
 }
 
-/// All complaints about a configuration, in the order of the file. Its `Display` is the full text.
+/// All complaints about a configuration, in the order of the file. Its `Display` is the full
+/// text, which ends its last line where there is one.
 #[derive(Clone, Debug, Default, thiserror::Error)]
 pub struct Complaints(Vec<Complaint>);
 
@@ -132,9 +133,9 @@ impl fmt::Display for Complaints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, one) in self.0.iter().enumerate() {
             if number > 0 {
-                f.write_str("\n\n")?;
+                f.write_str("\n")?;
             }
-            one.fmt(f)?;
+            writeln!(f, "{one}")?;
         }
         Ok(())
     }
