@@ -119,4 +119,6 @@ macro_rules! serde_by_text {
 use serde_by_text;
 
 #[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod tests;

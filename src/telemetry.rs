@@ -15,6 +15,6 @@ mod log;
 mod metrics;
 mod worker;
 
-pub use log::init_logs;
+pub use log::{LogError, LogFormat, init_logs};
 pub use metrics::{Figures, JournalFigures, Metrics, SinkFigures};
 pub use worker::{Kind, Worker};

@@ -93,7 +93,7 @@ snapshots! {
         "[listener.panel]\nbind = \"127.0.0.1:8080\"\nupstream = \"http://127.0.0.1:3000\"\ntrusted_proxies = [\"0.0.0.0/0\"]\n[admin]\nbind = \"0.0.0.0:9181\"\n[identity.jwt]\nid = \"sub\"\n",
     );
     an_instance_and_a_journal_out_of_bounds: format!(
-        "{}\n\n{}",
+        "{}\n{}",
         complaints(&format!("instance = \"panel 1\"\ndata = \"\"\n{GOOD}")),
         with("[journal]\nmax_size = \"64MiB\"\n"),
     );
@@ -134,7 +134,7 @@ fn a_file_that_can_not_be_read_is_a_complaint() {
     )
     .expect("written");
     let all: Vec<String> = ["missing.toml", "latin1.toml", "huge.toml", "certs.toml", ""].map(load).to_vec();
-    insta::assert_snapshot!(all.join("\n\n"));
+    insta::assert_snapshot!(all.join("\n"));
 }
 
 #[test]

@@ -4,45 +4,48 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::filter::{EnvFilter, ParseError};
 
-/// What is logged: a level like `debug`, or a list like `daybook::forward=debug,info`.
-const FILTER: &str = "DAYBOOK_LOG";
-/// How: `text`, or `json` for one object a line.
-const FORMAT: &str = "DAYBOOK_LOG_FORMAT";
-/// What is logged when nothing else is asked for.
-const DEFAULT: &str = "info";
+/// The variable that overrides the log level, like `debug` or `daybook::forward=debug,info`.
+const VARIABLE: &str = "DAYBOOK_LOG";
 
-/// Begins to log to stderr, as `DAYBOOK_LOG` (a filter; `info` by default) and `DAYBOOK_LOG_FORMAT`
-/// (`text` or `json`) ask for.
-///
-/// A filter that can't be understood is the log's first line, not an error: no audit is worth missing
-/// for a misspelt level. A second call does nothing.
-pub fn init_logs() {
-    let asked = |name| std::env::var(name).ok().filter(|text: &String| !text.is_empty());
-    let (filter, wrong) = match filter(&asked(FILTER).unwrap_or_else(|| DEFAULT.to_owned())) {
-        Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new(DEFAULT), Some(error)),
-    };
-    let format = asked(FORMAT);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let begun = match format.as_deref() {
-        Some("json") => log.json().flatten_event(true).with_current_span(false).try_init(),
-        _ => log.with_ansi(std::io::stderr().is_terminal()).try_init(),
-    };
-    if begun.is_err() {
-        return;
-    }
-    if let Some(error) = wrong {
-        tracing::warn!(
-            "{FILTER} is no log filter ({error}), so `{DEFAULT}` is used; write a level, or `daybook::forward=debug,info`"
-        );
-    }
-    if let Some(other) = format.filter(|format| !matches!(format.as_str(), "text" | "json")) {
-        tracing::warn!("{FORMAT} can't be `{other}`; write `text` or `json`");
-    }
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people; coloured on a terminal.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
-fn filter(text: &str) -> Result<EnvFilter, ParseError> {
-    EnvFilter::builder().parse(text)
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The filter can't be understood.
+    #[error("`{0}` is no log filter; write a level like `info`, or `daybook::forward=debug,info` (in {VARIABLE})")]
+    Filter(String, #[source] ParseError),
+    /// A log was set up already.
+    #[error("the log is set up already")]
+    Twice(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Begins to log to stderr: what `DAYBOOK_LOG` asks for, else `level` (`error`, `warn`, `info`, `debug`,
+/// `trace`, or a filter).
+///
+/// # Errors
+/// When the filter can't be understood or a log was set up already.
+pub fn init_logs(level: &str, format: LogFormat) -> Result<(), LogError> {
+    let wanted = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty()).unwrap_or_else(|| level.to_owned());
+    let filter = filter(&wanted)?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => log.json().flatten_event(true).with_current_span(false).try_init(),
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).try_init(),
+    }
+    .map_err(LogError::Twice)
+}
+
+fn filter(text: &str) -> Result<EnvFilter, LogError> {
+    EnvFilter::builder().parse(text).map_err(|e| LogError::Filter(text.to_owned(), e))
 }
 
 #[cfg(test)]
@@ -51,9 +54,10 @@ mod tests {
 
     #[test]
     fn filters_are_levels_or_lists_of_them() {
-        for good in [DEFAULT, "debug", "daybook::forward=trace,info", "off"] {
+        for good in ["info", "debug", "daybook::forward=trace,info", "off"] {
             assert!(filter(good).is_ok(), "{good} was refused");
         }
-        assert!(filter("daybook=loud").is_err(), "there is no such level");
+        let wrong = filter("daybook=loud").expect_err("no such level").to_string();
+        assert!(wrong.contains("DAYBOOK_LOG"), "the message says where to write it: {wrong}");
     }
 }

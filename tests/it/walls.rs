@@ -87,7 +87,9 @@ fn used<'a>(line: &'a str, source: &Source, rooms: &BTreeSet<&str>, inside: &BTr
         let rest = &line[at + start.len()..];
         match rest.strip_prefix('{') {
             None => found.push(word(rest)),
-            Some(group) => found.extend(group.split('}').next().unwrap_or(group).split(',').map(|part| word(part.trim()))),
+            Some(group) => {
+                found.extend(group.split('}').next().unwrap_or(group).split(',').map(|part| word(part.trim())))
+            }
         }
     }
     // `super::journal` is the crate's room when this room has no `journal` of its own.
@@ -109,7 +111,8 @@ fn word(text: &str) -> &str {
 fn arrows_between_rooms_run_one_way() {
     let sources = sources();
     let rooms: BTreeSet<&str> = ARROWS.iter().map(|(room, _)| *room).collect();
-    let inside: BTreeSet<String> = sources.iter().filter_map(|s| Some(s.name.strip_suffix(".rs")?.to_owned())).collect();
+    let inside: BTreeSet<String> =
+        sources.iter().filter_map(|s| Some(s.name.strip_suffix(".rs")?.to_owned())).collect();
     let mut wrong = Vec::new();
     for source in sources.iter().filter(|source| source.name != "lib.rs") {
         let room = source.room();
@@ -143,7 +146,10 @@ fn the_arrows_test_sees_what_it_should() {
     let look = |file: &str, line| used(code(line), &source(file), &rooms, &inside);
     assert_eq!(look("journal/frame.rs", "use crate::capture::Policy;"), ["capture"]);
     assert_eq!(look("journal.rs", "use crate::{capture::Policy, record, other};"), ["capture", "record"]);
-    assert_eq!(look("journal.rs", "let x = f(crate::listen::Y) + crate::deliver::Z; // crate::app"), ["listen", "deliver"]);
+    assert_eq!(
+        look("journal.rs", "let x = f(crate::listen::Y) + crate::deliver::Z; // crate::app"),
+        ["listen", "deliver"]
+    );
     assert_eq!(look("journal.rs", "/// See crate::capture."), [""; 0]);
     assert_eq!(look("journal.rs", "use super::capture::Policy;"), ["capture"]);
     assert_eq!(look("config/listener.rs", "use super::journal::Sync;"), [""; 0], "its own module");
@@ -198,7 +204,8 @@ fn functions(text: &str) -> Vec<(String, usize, usize)> {
         let Some(name) = function_name(code(line)) else { continue };
         let one_line = line.ends_with(';') || line.ends_with('}');
         let end = lines[index + 1..].iter().position(|next| {
-            let closes = next.trim_start().starts_with('}') || (next.trim_start().starts_with(')') && next.ends_with(';'));
+            let closes =
+                next.trim_start().starts_with('}') || (next.trim_start().starts_with(')') && next.ends_with(';'));
             depth(next) == depth(line) && closes
         });
         let length = if one_line { 1 } else { end.map_or(1, |end| end + 2) };
