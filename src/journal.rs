@@ -1,40 +1,84 @@
 //! The journal: the log on local disk that every record goes through.
+//!
+//! ```text
+//! worker ─ Lane ─┐                                 ┌─ Tail ─ sink   reads what is committed
+//! worker ─ Lane ─┼─► writer thread ─► segment files ┤
+//! worker ─ Lane ─┘   one write a batch             └─ Reader        reads the files from outside
+//! ```
+//!
+//! # What holds
+//!
+//! - `seq` is gap-free per (`instance`, `epoch`), from 1, in the order of the files. A start that can't
+//!   prove that it continues the sequence raises `epoch`: the machine restarted without a clean
+//!   shutdown under `sync = "os"`, the last run's disk failed, the folder was another instance's, or the end
+//!   is damaged. A crash of the process alone keeps it.
+//! - What was committed is there after a crash; what is there after a crash is what was committed, and
+//!   perhaps the beginning of what was about to be.
+//! - After a failed write or `fdatasync` nothing is claimed any more until a restart (the kernel may have
+//!   dropped what it could not write, and says so only once). A full disk is no failure: the write
+//!   is taken back, and the journal is full until there is room.
+//! - Records that were not taken are counted, and a `loss` record tells of them as soon as there is room.
+//! - Tails see only what is committed: with `sync = "disk"`, what is on the disk.
+//!
+//! # On disk
+//!
+//! A folder of segments, `{epoch:010}-{first seq:020}.seg`, a file `lock` that the writing process holds
+//! locked (flock(2)), and, after the disk failed, a file `poisoned`. A segment is a row of frames:
+//!
+//! | bytes | field | |
+//! | --- | --- | --- |
+//! | 0-3 | `len` | bytes of the payload, at most 8 MiB |
+//! | 4-7 | `crc` | CRC-32C of everything else in the frame, `len` included |
+//! | 8 | `kind` | 1 record, 2 book, 3 cursors, 4 clean shutdown; others are skipped |
+//! | 9 | `version` | 1 |
+//! | 10-11 | `flags` | 0; bit 0 will say that a 32-byte chain stands between header and payload |
+//! | 12-15 | `epoch` | |
+//! | 16-23 | `seq` | the record's; of other kinds, the next record's |
+//! | 24-31 | `time` | when it was written, milliseconds since 1970 |
+//! | 32- | payload | a record's JSON as it is delivered, or bookkeeping as JSON |
+//!
+//! Numbers are little-endian. `len`, `crc`, `kind` and `version` keep their places in later versions, and a
+//! version or flag that is not known is refused, not taken for damage. The flag costs no byte until there is a
+//! chain; in the record its place is behind `instance`.
+//!
+//! Each segment begins with a *book*: who writes, on which boot of the machine, under which promise, and
+//! all cursors. So bookkeeping lives in the journal itself, and any older segment can be deleted.
 
 use std::fmt;
-use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::str::FromStr;
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use std::time::Duration;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::JournalSettings;
 
+mod book;
+mod disk;
+mod frame;
+mod lane;
+mod log;
+mod reader;
+mod recover;
+mod scan;
+mod segment;
+mod tail;
+mod view;
+mod writer;
+
+pub use lane::{Committed, Lane};
+pub use reader::{Item, ReadError, Reader};
+pub use tail::{Batch, Cursor, Tail};
+
 /// The journal of one instance: owns the writer thread. Share it in an `Arc`; [`Journal::close`] ends it.
-#[derive(Debug)]
-pub struct Journal(());
-
-/// A worker's way into the journal: one per thread, cheap while no other thread uses it.
-#[derive(Debug)]
-pub struct Lane(());
-
-/// Resolves when the record is as safe as was asked for.
-#[derive(Debug)]
-#[must_use = "the record is only known to be safe when this has resolved"]
-pub struct Committed(());
-
-/// A sink's way out of the journal: reads on from its cursor.
-#[derive(Debug)]
-pub struct Tail(());
-
-/// Saves how far a sink has come. Cheap to clone, for acknowledgements that come on another thread.
-#[derive(Clone, Debug)]
-pub struct Cursor(());
-
-/// Records read by [`Tail::next`], oldest first; possibly none.
-#[derive(Debug)]
-pub struct Batch<'a>(std::marker::PhantomData<&'a ()>);
+pub struct Journal {
+    shared: Arc<writer::Shared>,
+    view: Arc<view::View>,
+    disk: Arc<dyn disk::Disk>,
+}
 
 /// One record on its way to a sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +154,8 @@ pub struct Status {
     pub written: u64,
     /// Records lost since [`Journal::open`], by reason.
     pub lost: Vec<(LossReason, u64)>,
+    /// Times a tail had to skip damaged bytes.
+    pub damage_seen: u64,
     /// New records find no room.
     pub full: bool,
     /// What went wrong when the journal became unusable, if it did.
@@ -140,6 +186,8 @@ pub enum LossReason {
     DiskFull,
     /// The journal was unusable after a failed write.
     Poisoned,
+    /// Larger than the journal takes at all (4 MiB).
+    TooLarge,
     /// Damage on the disk.
     Damage,
 }
@@ -210,131 +258,79 @@ pub struct TailError {
 impl Journal {
     /// Opens the journal in `dir` (created if need be), recovers what a crash left, and starts the writer.
     ///
-    /// `sinks` are those that records are kept for; the cursors of others are forgotten.
+    /// `sinks` are those that records are kept for; the cursors of others are forgotten. Without sinks
+    /// the journal is a ring: the oldest records make room for new ones.
     pub fn open(
         dir: &Path,
         settings: &JournalSettings,
         instance: &str,
         sinks: &[&str],
     ) -> Result<(Self, Recovery), OpenError> {
-        let _ = (dir, settings, instance, sinks);
-        unimplemented!("lands next")
+        let failed = |action| move |source| OpenError::Io { action, path: dir.to_owned(), source };
+        let folder = disk::Folder::lock(dir).map_err(failed("opening the folder"))?;
+        let folder = folder.ok_or_else(|| OpenError::Locked { dir: dir.to_owned() })?;
+        Self::start(Arc::new(folder), settings, instance, sinks)
+    }
+
+    fn start(
+        disk: Arc<dyn disk::Disk>,
+        settings: &JournalSettings,
+        instance: &str,
+        sinks: &[&str],
+    ) -> Result<(Self, Recovery), OpenError> {
+        let sinks: Vec<String> = sinks.iter().map(|sink| (*sink).to_owned()).collect();
+        let (log, recovery) = log::Log::open(disk, settings, instance, &sinks, writer::now_ms())?;
+        let (view, disk) = (Arc::clone(log.view()), Arc::clone(log.disk()));
+        let shared = writer::start(log, settings).map_err(|source| OpenError::Io {
+            action: "starting the writer",
+            path: PathBuf::new(),
+            source,
+        })?;
+        Ok((Self { shared, view, disk }, recovery))
     }
 
     /// A new lane, for one thread.
     pub fn lane(&self) -> Lane {
-        unimplemented!("lands next")
+        Lane::new(Arc::clone(&self.shared), self.shared.new_queue())
     }
 
     /// Reads on from `sink`'s cursor, or from the oldest record if it has none.
     pub fn tail(&self, sink: &str) -> Tail {
-        let _ = sink;
-        unimplemented!("lands next")
+        Tail::new(sink, Arc::clone(&self.view), Arc::clone(&self.shared), Arc::clone(&self.disk))
     }
 
-    /// Everything before `next` is delivered by `sink`. Written to disk within about a second.
+    /// Everything before `next` is delivered by `sink`. Written to disk within about a second; never goes back.
     pub fn save_cursor(&self, sink: &str, next: Position) {
-        let _ = (sink, next);
-        unimplemented!("lands next")
+        self.view.save_cursor(sink, next);
+        self.shared.wake_if_parked();
     }
 
     /// The journal's condition.
     pub fn status(&self) -> Status {
-        unimplemented!("lands next")
+        self.view.status(writer::now_ms())
     }
 
-    /// Waits until everything appended before is in the file and readable by tails.
+    /// Waits until everything appended before is dealt with, and readable by tails unless it was lost.
     pub fn flush(&self) -> Result<(), Failed> {
-        unimplemented!("lands next")
+        self.shared.flush()
     }
 
-    /// Takes nothing more, writes what is waiting, `fdatasync`s, and marks the shutdown as clean. Idempotent.
+    /// Takes nothing more, writes what is waiting, `fdatasync`s, and marks the shutdown as clean.
+    /// Tails go on reading. Again, it says the same again.
     pub fn close(&self) -> Result<(), Failed> {
-        unimplemented!("lands next")
+        self.shared.close()
     }
 }
 
-// === impl Lane ===
-
-impl Lane {
-    /// Hands one encoded record (a JSON object without `seq`, `epoch`, `instance`) to the writer. Never
-    /// blocks; no system call unless the writer sleeps. What is not taken is counted as lost.
-    pub fn append(&self, record: &[u8]) -> Result<(), Refused> {
-        let _ = record;
-        unimplemented!("lands next")
-    }
-
-    /// Like [`Lane::append`]; resolves when the record is in the file (`sync = "os"`) or on the disk (`"disk"`).
-    pub fn append_committed(&self, record: &[u8]) -> Committed {
-        let _ = record;
-        unimplemented!("lands next")
-    }
-
-    /// Like [`Lane::append`]; resolves when the record is on the disk, whatever `sync` says.
-    pub fn append_durable(&self, record: &[u8]) -> Committed {
-        let _ = record;
-        unimplemented!("lands next")
-    }
-
-    /// Whether the journal takes records now. One atomic load.
-    pub fn accepts(&self) -> Result<(), Refused> {
-        unimplemented!("lands next")
+impl Drop for Journal {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "the journal could not be closed in good order");
+        }
     }
 }
 
-impl Future for Committed {
-    type Output = Result<(), Refused>;
-
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        unimplemented!("lands next")
-    }
-}
-
-// === impl Tail ===
-
-impl Tail {
-    /// The next records, up to about `max_bytes` (at least one if there is one); none after `wait`.
-    /// Blocks: for a sink's own thread.
-    pub fn next(&mut self, max_bytes: usize, wait: Duration) -> Result<Batch<'_>, TailError> {
-        let _ = (max_bytes, wait);
-        unimplemented!("lands next")
-    }
-
-    /// Where this tail reads next.
-    pub fn position(&self) -> Position {
-        unimplemented!("lands next")
-    }
-
-    /// The way to save this sink's progress.
-    pub fn cursor(&self) -> Cursor {
-        unimplemented!("lands next")
-    }
-}
-
-impl Cursor {
-    /// See [`Journal::save_cursor`].
-    pub fn save(&self, next: Position) {
-        let _ = next;
-        unimplemented!("lands next")
-    }
-}
-
-impl Batch<'_> {
-    /// How many records there are.
-    pub fn len(&self) -> usize {
-        unimplemented!("lands next")
-    }
-
-    /// There are none: `wait` passed.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The records, oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = Entry<'_>> {
-        std::iter::empty()
-    }
-}
+// === impl Entry ===
 
 impl Entry<'_> {
     /// The place behind this record: what a cursor is set to when it is delivered.
@@ -360,6 +356,18 @@ impl FromStr for Position {
     }
 }
 
+impl Serialize for Position {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Position {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        std::borrow::Cow::<str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
 // === impl LossReason ===
 
 impl fmt::Display for LossReason {
@@ -369,7 +377,11 @@ impl fmt::Display for LossReason {
             Self::JournalFull => "journal_full",
             Self::DiskFull => "disk_full",
             Self::Poisoned => "poisoned",
+            Self::TooLarge => "too_large",
             Self::Damage => "damage",
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
