@@ -20,7 +20,10 @@ use crate::forward::{TlsError, client_config};
 use crate::journal::{self, Journal, Lane, Recovery};
 use crate::listen::{self, BindError, Bound};
 use crate::record::{Attributes, Record, Value};
+use crate::telemetry::Metrics;
+use crate::telemetry::admin::Probe;
 
+mod probe;
 mod reload;
 mod worker;
 
@@ -32,7 +35,10 @@ use worker::{ListenerParts, WorkerSetup};
 pub struct App {
     config: Config,
     journal: Arc<Journal>,
-    delivery: Delivery,
+    delivery: Arc<Delivery>,
+    metrics: Arc<Metrics>,
+    /// Bound at the start, so that an address in use is found then.
+    admin: Option<std::net::TcpListener>,
     policy: Arc<ArcSwap<Policy>>,
     sessions: Arc<Sessions>,
     certificates: BTreeMap<String, Arc<ArcSwap<ServerConfig>>>,
@@ -104,6 +110,7 @@ impl App {
             workers => workers,
         };
         let bound = bind_all(&config, workers)?;
+        let admin = config.admin.as_ref().map(|admin| bind_admin(admin.bind)).transpose()?;
         let instance = instance_name(&config);
         let sinks = deliver::sink_names(&config.sink);
         let (journal, recovery) = Journal::open(&data.join("journal"), &config.journal, &instance, &sinks)?;
@@ -111,7 +118,9 @@ impl App {
         let (drain, draining) = watch::channel(false);
         let mut app = Self {
             addresses: addresses(&bound),
-            delivery: Delivery::start(&journal, &config.sink, &instance, data)?,
+            delivery: Arc::new(Delivery::start(&journal, &config.sink, &instance, data)?),
+            metrics: Arc::new(Metrics::new(config.listener.keys().cloned())),
+            admin,
             policy: Arc::new(ArcSwap::from_pointee(policy)),
             sessions: Arc::new(Sessions::open(data, &config.identity)),
             certificates,
@@ -147,9 +156,18 @@ impl App {
         &self.journal
     }
 
-    /// The sinks' condition.
-    pub fn delivery(&self) -> &Delivery {
-        &self.delivery
+    /// The admin address, where one is configured and nobody has taken it yet.
+    pub fn take_admin(&mut self) -> Option<std::net::TcpListener> {
+        self.admin.take()
+    }
+
+    /// What the admin address serves.
+    pub fn probe(&self) -> Arc<dyn Probe> {
+        Arc::new(probe::Rooms {
+            journal: Arc::clone(&self.journal),
+            delivery: Arc::clone(&self.delivery),
+            metrics: Arc::clone(&self.metrics),
+        })
     }
 
     /// Stops accepting, lets exchanges finish within `drain_timeout`, delivers what can be delivered
@@ -273,6 +291,12 @@ fn bind_all(config: &Config, workers: usize) -> Result<Vec<(String, Vec<Bound>)>
         Ok((name.clone(), bound))
     };
     config.listener.iter().map(bind).collect()
+}
+
+fn bind_admin(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
+    std::net::TcpListener::bind(address)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .map_err(|source| StartError::Bind("admin".to_owned(), BindError { address: address.to_string(), source }))
 }
 
 fn addresses(bound: &[(String, Vec<Bound>)]) -> BTreeMap<String, SocketAddr> {

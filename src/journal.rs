@@ -148,6 +148,8 @@ pub struct Status {
     pub bytes: u64,
     /// The configured limit of it.
     pub max_bytes: u64,
+    /// Age of the oldest record on disk (to within a segment).
+    pub oldest: Option<Duration>,
     /// The next record's place.
     pub next: Position,
     /// Records written since [`Journal::open`].

@@ -7,6 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::{App, StartError, Stopped, Watched};
 use crate::config::{Config, FileSettings, ListenerSettings};
+use crate::telemetry::admin;
 
 use super::{Exit, RunArgs, complain};
 
@@ -134,8 +135,14 @@ impl Signals {
 }
 
 /// Reloads when asked to, until a signal ends it; then drains.
-async fn attend(app: App, config: &Config, file: Option<&Path>) -> std::io::Result<Stopped> {
+async fn attend(mut app: App, config: &Config, file: Option<&Path>) -> std::io::Result<Stopped> {
     let mut signals = Signals::new()?;
+    if let Some(listener) = app.take_admin() {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        tracing::info!(address = %listener.local_addr()?, "admin: /live /ready /metrics");
+        // Until the process ends: a drain can be watched too.
+        tokio::spawn(admin::serve(listener, app.probe(), std::future::pending()));
+    }
     let mut watched = file.map(|file| Watched::new(file, config));
     let mut look = tokio::time::interval(LOOK_EVERY);
     loop {

@@ -113,6 +113,7 @@ impl View {
         Status {
             bytes: published.bytes,
             max_bytes: self.max_bytes,
+            oldest: published.lag(Position::default(), now_ms),
             next: published.next,
             written: published.written,
             lost: published.lost.clone(),
