@@ -69,5 +69,6 @@ fn loss(reason: LossReason) -> &'static str {
         LossReason::DiskFull => "disk_full",
         LossReason::Poisoned => "poisoned",
         LossReason::Damage => "damage",
+        LossReason::TooLarge => "too_large",
     }
 }
