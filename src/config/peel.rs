@@ -68,6 +68,13 @@ pub(super) fn peel(source: &Source) -> Peeled {
     Peeled { config, spans, complaints: peeler.complaints, removed: peeler.removed }
 }
 
+/// The keys that stand above all tables. serde tells them when it meets another.
+fn top_keys() -> Vec<String> {
+    let error = toml::from_str::<Config>("no-such-key = true").err();
+    let message = error.as_ref().map_or("", toml::de::Error::message);
+    phrase::expected(message).into_iter().map(str::to_owned).collect()
+}
+
 /// One reading of the tree.
 fn attempt(tree: &DeValue<'_>, end: usize) -> Result<Config, toml::de::Error> {
     Config::deserialize(ValueDeserializer::from(Spanned::new(0..end, tree.clone())))
@@ -121,13 +128,19 @@ impl Peeler<'_> {
         };
         let text = show(&path);
         let found = get(&self.tree, &path).map(|value| value.get_ref().type_str());
-        let meant = phrase::meant(message, &text);
+        let (table, key) = split(&path);
+        let meant = phrase::meant(message, &key);
         // Where the syntax is wrong, a key may only seem to stand in a table that does not know it.
         if !(self.broken && unknown && meant.is_none()) {
-            self.complain(&span, &phrase::wrong(message, &text, found));
+            let wrong = if unknown && meant.is_none() && top_keys().contains(&key) {
+                phrase::misplaced(&table, &key, found)
+            } else {
+                phrase::wrong(message, &table, &key, found)
+            };
+            self.complain(&span, &wrong);
         }
-        if let (Some(meant), Some((_, table))) = (meant, path.split_last()) {
-            self.removed.push(join(&show(table), meant));
+        if let Some(meant) = meant {
+            self.removed.push(join(&table, meant));
         }
         self.removed.push(text);
         take(&mut self.tree, &path)
@@ -251,6 +264,13 @@ fn take(tree: &mut DeValue<'_>, path: &[Step]) -> Option<()> {
         }
         _ => None,
     }
+}
+
+/// The path of the table that a node stands in, and its key there; elements of lists have their list's.
+fn split(path: &[Step]) -> (String, String) {
+    let at = path.iter().rposition(|step| matches!(step, Step::Key(_))).unwrap_or(0);
+    let key = path.get(at).map_or_else(String::new, |step| show(std::slice::from_ref(step)));
+    (show(&path[..at]), key)
 }
 
 fn show(path: &[Step]) -> String {

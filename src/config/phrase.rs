@@ -33,8 +33,7 @@ fn header(path: &str) -> String {
 }
 
 /// The key that an unknown one was probably meant to be.
-pub(super) fn meant<'a>(message: &'a str, path: &str) -> Option<&'a str> {
-    let key = path.rsplit_once('.').map_or(path, |(_, key)| key);
+pub(super) fn meant<'a>(message: &'a str, key: &str) -> Option<&'a str> {
     is_unknown_key(message).then(|| suggest::closest(key, expected(message)))?
 }
 
@@ -60,10 +59,18 @@ pub(super) fn is_unknown_key(message: &str) -> bool {
     message.starts_with("unknown field `")
 }
 
-/// What serde says about the key or value at `path`; `found` is the type of what stands there.
-pub(super) fn wrong(message: &str, path: &str, found: Option<&str>) -> String {
-    let (table, key) = path.rsplit_once('.').unwrap_or(("", path));
-    let key = key.split('[').next().unwrap_or(key);
+/// A key of the whole configuration stands in a table.
+pub(super) fn misplaced(table: &str, key: &str, found: Option<&str>) -> String {
+    let table = header(table);
+    let instead = match found {
+        Some("table") => format!("write it as a table of its own, `[{key}]`"),
+        _ => "move it up, above the first [table]".to_owned(),
+    };
+    format!("`{key}` is no key of {table}; {instead}")
+}
+
+/// What serde says about `key` in `table`, or about its value; `found` is the type of what stands there.
+pub(super) fn wrong(message: &str, table: &str, key: &str, found: Option<&str>) -> String {
     if is_unknown_key(message) {
         let place = if table.is_empty() { "at the top level".to_owned() } else { format!("in {}", header(table)) };
         return format!("unknown key `{key}` {place}; {}", suggest::sentence(key, &expected(message)));
@@ -132,57 +139,65 @@ mod tests {
 
     #[test]
     fn serde_messages_become_sentences() {
-        for (message, path, found, sentence) in [
+        for (message, table, key, found, sentence) in [
             (
                 "unknown field `bnd`, expected `bind` or `tls`",
-                "listener.a.bnd",
+                "listener.a",
+                "bnd",
                 None,
                 "unknown key `bnd` in [listener.a]; did you mean `bind`?",
             ),
             (
                 "unknown field `x`, expected one of `a1`, `b1`",
+                "",
                 "x",
                 None,
                 "unknown key `x` at the top level; write `a1` or `b1`",
             ),
             (
                 "unknown variant `batched`, expected one of `batch`, `blocking`",
-                "rule[0].mode",
+                "rule[0]",
+                "mode",
                 None,
                 "`mode` can't be `batched`; did you mean `batch`?",
             ),
             (
                 "invalid type: integer `3`, expected a string",
+                "",
                 "data",
                 Some("integer"),
                 "`data` is the integer `3`; write a string, in quotes",
             ),
             (
                 "invalid type: integer `1234`, expected a string",
-                "sink.kafka.sasl.password",
+                "sink.kafka.sasl",
+                "password",
                 Some("integer"),
                 "`password` is an integer; write a string, in quotes",
             ),
             (
                 "invalid type: map, expected a sequence",
+                "",
                 "rule",
                 Some("table"),
                 "`rule` is a table; write a list, in brackets",
             ),
             (
                 "invalid value: integer `70000`, expected u16",
-                "rule[0].success.status[1]",
+                "rule[0].success",
+                "status",
                 Some("integer"),
                 "`status` is the integer `70000`; write a whole number up to 65535",
             ),
             (
                 "wanted string or table",
-                "rule[0].mode",
+                "rule[0]",
+                "mode",
                 Some("integer"),
                 "`mode` is an integer; write a string, in quotes",
             ),
         ] {
-            assert_eq!(wrong(message, path, found), sentence);
+            assert_eq!(wrong(message, table, key, found), sentence);
         }
     }
 }

@@ -1,8 +1,9 @@
 //! A configuration's text: from byte offsets to lines and columns, and from key paths to byte offsets.
 //!
 //! Lines and columns count from 1, columns count characters, `\r\n` ends a line like `\n` does. A key
-//! path is written as in the complaint texts: `listener.panel.tls.cert`, `rule[2].match.path[0]`;
-//! a key with other characters than `A-Za-z0-9_-` stands in quotes (`rule[0].attributes."a b"`).
+//! path is written as in the complaint texts: `listener.panel.tls.cert`, `rule[2].match.path[0]`.
+//! Keys are never quoted in it, so that other rooms can make paths without knowing how; where two keys
+//! come to the same path (`a.b` and `"a.b"`), one of them is pointed at.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -189,15 +190,13 @@ impl Spans {
     }
 }
 
-/// `path.key`, quoted where the key needs it.
+/// `path.key`.
 pub(super) fn join(path: &str, key: &str) -> String {
-    let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    let dot = if path.is_empty() { "" } else { "." };
-    if bare { format!("{path}{dot}{key}") } else { format!("{path}{dot}{key:?}") }
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// The path without its last step, for any text: a quoted key is cut in the middle, which is not in
-/// the document either, and so goes on to its parent.
+/// Where the path without its last step ends. A key with a dot in it is cut in the middle, which is not
+/// in the document, and so leads on to its parent.
 fn parent_end(path: &str) -> Option<usize> {
     path.rfind(['.', '['])
 }
@@ -253,7 +252,7 @@ mod tests {
         assert_eq!(show(spans.value("listener.panel.upstream")), Some("panel"));
         assert_eq!(show(spans.value("rule[0].match.path[1]")), Some("\"/b\""));
         assert_eq!(show(spans.value("rule[0].match.path[7]")), Some("path"));
-        assert_eq!(show(spans.value("rule[0].attributes.\"a b\"")), Some("\"=1\""));
+        assert_eq!(show(spans.value("rule[0].attributes.a b")), Some("\"=1\""));
         assert_eq!(show(spans.value("rule[0].session")), Some("[[rule]]"));
         assert_eq!(show(spans.value("journal.sync")), None);
     }

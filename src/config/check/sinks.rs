@@ -23,10 +23,10 @@ pub(super) fn check(checker: &mut Checker<'_>) {
     }
     let Some(kafka) = &config.sink.kafka else { return };
     brokers(checker, &kafka.brokers);
-    if let Some(fixed) = template(checker, "sink.kafka.topic", &kafka.topic, &TOPIC_NAMES) {
+    if let Some(fixed) = template(checker, "sink.kafka.topic", &kafka.topic, TOPIC_NAMES) {
         topic(checker, "sink.kafka.topic", &fixed, kafka.topic.contains('{'));
     }
-    template(checker, "sink.kafka.key", &kafka.key, &KEY_NAMES);
+    template(checker, "sink.kafka.key", &kafka.key, KEY_NAMES);
     for (index, name) in kafka.topics.iter().enumerate() {
         topic(checker, &format!("sink.kafka.topics[{index}]"), name, false);
     }
@@ -69,7 +69,7 @@ fn brokers(checker: &mut Checker<'_>, brokers: &str) {
 }
 
 /// Checks the `{names}` of a template and returns what stands between them.
-fn template(checker: &mut Checker<'_>, path: &str, template: &str, names: &[&str]) -> Option<String> {
+fn template<const N: usize>(checker: &mut Checker<'_>, path: &str, template: &str, names: [&str; N]) -> Option<String> {
     let mut fixed = String::new();
     let mut rest = template;
     while let Some(at) = rest.find(['{', '}']) {
@@ -79,7 +79,10 @@ fn template(checker: &mut Checker<'_>, path: &str, template: &str, names: &[&str
             return None;
         };
         if !names.contains(&name) {
-            checker.error(path, &format!("`{{{name}}}` stands for nothing here; {}", suggest::sentence(name, names)));
+            let (written, known) = (format!("{{{name}}}"), names.map(|name| format!("{{{name}}}")));
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            checker
+                .error(path, &format!("`{written}` stands for nothing here; {}", suggest::sentence(&written, &known)));
             return None;
         }
         rest = after;
