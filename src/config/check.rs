@@ -22,6 +22,9 @@ pub(super) enum Files {
     Ignored,
 }
 
+/// Threads that serve traffic, at most: above all machines there are, below what a slip of the finger asks for.
+const MOST_WORKERS: usize = 1024;
+
 /// Collects what is found.
 struct Checker<'a> {
     config: &'a Config,
@@ -49,9 +52,22 @@ pub(super) fn check(
     checker.found
 }
 
+/// What may become a part of a topic's name, a file's name or a metric's label.
+fn is_name(text: &str, longest: usize) -> bool {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    !text.is_empty() && text.len() <= longest && text.bytes().all(legal)
+}
+
 impl Checker<'_> {
     fn error(&mut self, path: &str, message: &str) {
         self.add(path, Severity::Error, message);
+    }
+
+    /// About a key's name, not its value.
+    fn error_at_key(&mut self, path: &str, message: &str) {
+        if let Some(span) = self.spans.key(path) {
+            self.found.push(Complaint::at(self.source, &span, Severity::Error, message));
+        }
     }
 
     fn warn(&mut self, path: &str, message: &str) {
@@ -113,9 +129,13 @@ impl Checker<'_> {
     /// Keys outside of the tables that have a file of their own here.
     fn top(&mut self) {
         let config = self.config;
+        if config.workers > MOST_WORKERS {
+            let message =
+                format!("{} threads are no sensible number; write 0 for one on each processor", config.workers);
+            self.error("workers", &message);
+        }
         if let Some(instance) = &config.instance {
-            let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-            if instance.is_empty() || instance.len() > 128 || !instance.chars().all(legal) {
+            if !is_name(instance, 128) {
                 let message =
                     "an instance's name is 1 to 128 letters, digits, `.`, `_` and `-`; write one like `panel-1`";
                 self.error("instance", message);

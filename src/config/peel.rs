@@ -190,12 +190,8 @@ fn find(tree: &DeValue<'_>, span: &Range<usize>, keys: bool) -> Option<Vec<Step>
     let by_key = |key: Option<&Range<usize>>, _: &Spanned<DeValue<'_>>| key == Some(span);
     let by_value = |_: Option<&Range<usize>>, value: &Spanned<DeValue<'_>>| value.span() == *span;
     let mut path = Vec::new();
-    let found = if keys {
-        walk(tree, &mut path, &by_key) || walk(tree, &mut path, &by_value)
-    } else {
-        walk(tree, &mut path, &by_value) || walk(tree, &mut path, &by_key)
-    };
-    found.then_some(path)
+    let order: [Test<'_>; 2] = if keys { [&by_key, &by_value] } else { [&by_value, &by_key] };
+    order.iter().any(|test| walk(tree, &mut path, test)).then_some(path)
 }
 
 /// The path of the table at exactly `span`.

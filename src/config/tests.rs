@@ -90,6 +90,9 @@ snapshots! {
     );
     a_word_that_begins_like_a_known_one: with("[[rule]]\nname = \"a\"\nmode = \"batched\"\n");
     a_key_of_the_whole_in_a_table: with("workers = 4\nadmin = { bind = \"127.0.0.1:9181\" }\n");
+    names_and_numbers_that_are_none: complaints(
+        "workers = 40000\n[listener.\"my panel\"]\nbind = \"127.0.0.1:8080\"\nupstream = \"http://a\"\n[sink.file]\npath = \"\"\n",
+    );
     doubtful_things_are_warnings: complaints(
         "[listener.panel]\nbind = \"127.0.0.1:8080\"\nupstream = \"http://127.0.0.1:3000\"\ntrusted_proxies = [\"0.0.0.0/0\"]\n[admin]\nbind = \"0.0.0.0:9181\"\n[identity.jwt]\nid = \"sub\"\n",
     );

@@ -71,7 +71,7 @@ impl Bytes {
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let exact = BYTE_UNITS[..4].iter().rev().find(|(_, factor)| self.0 != 0 && self.0 % factor == 0);
+        let exact = BYTE_UNITS[..4].iter().rev().find(|(_, factor)| self.0 != 0 && self.0.is_multiple_of(*factor));
         match exact {
             Some((unit, factor)) => write!(f, "{}{unit}", self.0 / factor),
             None => write!(f, "{}B", self.0),
@@ -150,7 +150,7 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
         let (unit, factor) =
-            SPAN_UNITS.iter().rev().find(|(_, factor)| ms != 0 && ms % factor == 0).unwrap_or(&("ms", 1));
+            SPAN_UNITS.iter().rev().find(|(_, factor)| ms != 0 && ms.is_multiple_of(*factor)).unwrap_or(&("ms", 1));
         write!(f, "{}{unit}", ms / factor)
     }
 }

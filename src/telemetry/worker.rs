@@ -109,10 +109,22 @@ impl Worker {
 
 /// The place of an exchange among the [`REQUESTS`].
 fn request_index(method: &http::Method, status: Option<u16>, end: End) -> usize {
-    let other = METHODS.len() - 1;
-    let method = METHODS[..other].iter().position(|name| *name == method.as_str()).unwrap_or(other);
     let status = status.map_or(0, |status| usize::from((status / 100).clamp(1, 5)));
-    (method * STATUSES.len() + status) * ENDS.len() + end_index(end)
+    (method_index(method) * STATUSES.len() + status) * ENDS.len() + end_index(end)
+}
+
+/// The place in [`METHODS`].
+fn method_index(method: &http::Method) -> usize {
+    match *method {
+        http::Method::GET => 0,
+        http::Method::HEAD => 1,
+        http::Method::POST => 2,
+        http::Method::PUT => 3,
+        http::Method::PATCH => 4,
+        http::Method::DELETE => 5,
+        http::Method::OPTIONS => 6,
+        _ => METHODS.len() - 1,
+    }
 }
 
 fn end_index(end: End) -> usize {
@@ -167,4 +179,29 @@ pub(super) fn sum(blocks: &[Arc<Block>], listener: usize) -> Sum {
 /// One kind's records over all workers.
 pub(super) fn records(blocks: &[Arc<Block>], kind: usize) -> u64 {
     blocks.iter().map(|block| block.read(block.listeners * PER_LISTENER + kind)).fold(0, u64::wrapping_add)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stand_where_their_indexes_say() {
+        for (index, name) in METHODS.iter().enumerate() {
+            let method = http::Method::from_bytes(name.as_bytes()).expect("a token");
+            assert_eq!(method_index(&method), index, "{name}");
+        }
+        for end in [
+            End::Complete,
+            End::ClientClosed,
+            End::UpstreamUnreachable,
+            End::UpstreamReset,
+            End::Timeout,
+            End::Refused,
+            End::Interrupted,
+        ] {
+            let name = serde_json::to_string(&end).expect("a word");
+            assert_eq!(format!("\"{}\"", ENDS[end_index(end)]), name, "metrics and records use the same words");
+        }
+    }
 }

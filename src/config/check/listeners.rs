@@ -2,12 +2,15 @@
 
 use std::net::SocketAddr;
 
-use super::Checker;
+use super::{Checker, is_name};
 use crate::config::source::join;
 use crate::config::{Address, Bytes, ClientTls, ForwardSettings, Limits, ListenerSettings, ServerTls, Span, Upstream};
 
 /// hyper refuses a smaller read buffer (`http1::Builder::max_buf_size`).
 const LEAST_HEAD: Bytes = Bytes::kib(8);
+
+/// Longest name of a listener: it may become part of a topic's name.
+const LONGEST_NAME: usize = 64;
 
 pub(super) fn check(checker: &mut Checker<'_>) {
     let config = checker.config;
@@ -16,7 +19,13 @@ pub(super) fn check(checker: &mut Checker<'_>) {
         checker.error("listener", message);
     }
     for (name, listener) in &config.listener {
-        one(checker, &join("listener", name), listener);
+        let path = join("listener", name);
+        if !is_name(name, LONGEST_NAME) {
+            let message =
+                format!("`{name}` is no listener's name; write up to {LONGEST_NAME} letters, digits, `.`, `_` and `-`");
+            checker.error_at_key(&path, &message);
+        }
+        one(checker, &path, listener);
     }
     places(checker);
 }

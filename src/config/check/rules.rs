@@ -103,7 +103,8 @@ fn method(checker: &mut Checker<'_>, path: &str, method: &str) {
 
 fn user_keys(checker: &mut Checker<'_>, path: &str, user: &BTreeMap<String, String>) {
     for key in user.keys().filter(|key| !USER_KEYS.contains(&key.as_str())) {
-        checker.error(&join(path, key), &format!("a user has no `{key}`; {}", suggest::sentence(key, &USER_KEYS)));
+        checker
+            .error_at_key(&join(path, key), &format!("a user has no `{key}`; {}", suggest::sentence(key, &USER_KEYS)));
     }
 }
 

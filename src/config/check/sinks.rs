@@ -21,6 +21,9 @@ pub(super) fn check(checker: &mut Checker<'_>) {
         let message = "there is no sink, so records stay in the journal until they are too old; add `[sink.kafka]` or `[sink.file]`";
         checker.warn("sink", message);
     }
+    if config.sink.file.as_ref().is_some_and(|file| file.path.as_os_str().is_empty()) {
+        checker.error("sink.file.path", "`path` is empty; write a file's name, or `-` for stdout");
+    }
     let Some(kafka) = &config.sink.kafka else { return };
     brokers(checker, &kafka.brokers);
     if let Some(fixed) = template(checker, "sink.kafka.topic", &kafka.topic, TOPIC_NAMES) {
