@@ -3,7 +3,14 @@
 //! | module | what |
 //! | --- | --- |
 //! | `check` | `daybook check`: what it says and how it exits |
+//! | `delivery` | journal to a real Apache Kafka and to files |
 //! | `walls` | which room may use which; how long files and functions may be |
+//!
+//! `tests/run` prepares what they need (Kafka's jars, nginx, a Python environment) and runs them.
 
 mod check;
+#[cfg(feature = "kafka")]
+mod delivery;
+#[cfg(feature = "kafka")]
+mod support;
 mod walls;

@@ -1,0 +1,31 @@
+//! What the tests stand on: real servers, started and ended by the test that needs them.
+
+#[cfg(feature = "kafka")]
+pub(crate) mod kafka;
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Folder of what `tests/run` prepared: `DAYBOOK_TEST_CACHE`, or `~/.cache/daybook-tests`.
+pub(crate) fn cache() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/daybook-tests");
+    std::env::var_os("DAYBOOK_TEST_CACHE").map_or_else(home, PathBuf::from)
+}
+
+/// A port on 127.0.0.1 that nobody listens on now.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port()
+}
+
+/// Asks until the answer is `Some`, for at most `patience`.
+pub(crate) fn eventually<T>(what: &str, patience: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "within {patience:?} it never came true that {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
