@@ -112,9 +112,12 @@ impl<S: Sink> Worker<S> {
             }
             let empty = bytes == 0;
             self.sink.flush()?;
-            let nothing_to_do = empty && self.sink.in_flight() == 0;
-            self.serve(if nothing_to_do || bytes >= READ / 2 { Duration::ZERO } else { self.stop.shorten(NAP) })?;
-            let drained = stopping && empty && self.sink.in_flight() == 0;
+            let caught_up = empty && self.sink.in_flight() == 0;
+            self.serve(if caught_up || bytes >= READ / 2 { Duration::ZERO } else { self.stop.shorten(NAP) })?;
+            if caught_up {
+                self.board.write().oldest = None;
+            }
+            let drained = stopping && caught_up;
             if drained || self.stop.expired() {
                 self.board.write().drained = drained;
                 return Ok(());
@@ -154,7 +157,10 @@ impl<S: Sink> Worker<S> {
         board.rejected = self.sink.rejected();
         board.in_flight = self.sink.in_flight();
         board.acked = reached.or(board.acked);
-        board.oldest = self.course.batches.front().map(|(_, written_ms)| *written_ms);
+        // When the last batch is through there may be more in the journal: only an empty read says that all is.
+        if let Some((_, written_ms)) = self.course.batches.front() {
+            board.oldest = Some(*written_ms);
+        }
         progress
     }
 

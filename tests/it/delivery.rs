@@ -6,7 +6,7 @@ mod kafka;
 mod outage;
 mod refused;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -118,11 +118,11 @@ fn topic(of: &str) -> String {
 
 /// Reads until as many different records are there as the journal holds, and a little longer for duplicates.
 fn consume(brokers: &str, topic: &str, expected: usize) -> Vec<Received> {
-    let mut complete_at = None;
+    let (mut places, mut looked_at, mut complete_at) = (BTreeSet::new(), 0, None);
     read(brokers, topic, PATIENCE, |received| {
-        let seqs: std::collections::BTreeSet<_> =
-            received.iter().map(|r| (r.header("daybook-epoch"), r.seq())).collect();
-        if seqs.len() >= expected {
+        places.extend(received[looked_at..].iter().map(Received::place));
+        looked_at = received.len();
+        if places.len() >= expected {
             complete_at.get_or_insert_with(Instant::now);
         }
         complete_at.is_some_and(|at: Instant| at.elapsed() > Duration::from_millis(500))
@@ -135,8 +135,8 @@ fn assert_complete(received: &[Received], journaled: &[(Position, Vec<u8>)]) {
     let mut first = BTreeMap::new();
     let mut order = Vec::new();
     for one in received {
-        let epoch = one.header("daybook-epoch").and_then(|e| e.parse().ok()).expect("an epoch header");
-        let place = Position { epoch, seq: one.seq() };
+        let (epoch, seq) = one.place();
+        let place = Position { epoch, seq };
         let known = first.entry(place).or_insert_with(|| {
             order.push(place);
             one.payload.clone()

@@ -51,6 +51,10 @@ impl ClientContext for Reports {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        // Follows a complaint that says why.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            return;
+        }
         let code = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
         self.inbox().complaint = Some(self.clean(&format!("{code}: {reason}")));
     }

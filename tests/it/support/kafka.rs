@@ -211,9 +211,10 @@ impl Received {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// `daybook-seq`.
-    pub(crate) fn seq(&self) -> u64 {
-        self.header("daybook-seq").and_then(|seq| seq.parse().ok()).expect("a daybook-seq header")
+    /// `daybook-epoch` and `daybook-seq`.
+    pub(crate) fn place(&self) -> (u32, u64) {
+        let number = |name| self.header(name).and_then(|n| n.parse::<u64>().ok()).expect("both headers");
+        (u32::try_from(number("daybook-epoch")).expect("an epoch"), number("daybook-seq"))
     }
 }
 
@@ -245,6 +246,8 @@ fn format(dir: &Path) {
 fn write_settings(dir: &Path, plain: u16, controller: u16, sasl: u16) {
     let authority = rcgen::KeyPair::generate().expect("a key");
     let mut params = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+    // Else both have rcgen's default name, and the leaf looks self-signed.
+    params.distinguished_name.push(rcgen::DnType::CommonName, "test authority");
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let ca = params.self_signed(&authority).expect("a certificate");
     fs::write(dir.join("ca.pem"), ca.pem()).expect("written");
