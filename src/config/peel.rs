@@ -34,6 +34,9 @@ const MOST_COMPLAINTS: usize = 100;
 /// Stand-ins for missing keys, tried in turn until one fits, so that the next missing key can show.
 const STAND_INS: [&str; 4] = ["127.0.0.1:1", "http://a", "PLAIN", "1s"];
 
+/// The keys that are lists of tables.
+const LISTS_OF_TABLES: [&str; 2] = ["rule", "more"];
+
 struct Peeler<'s> {
     source: &'s Source,
     tree: DeValue<'s>,
@@ -63,6 +66,7 @@ pub(super) fn peel(source: &Source) -> Peeled {
         broken: !errors.is_empty(),
     };
     peeler.syntax(&errors);
+    peeler.lists_of_tables();
     let config = peeler.read().filter(|_| !peeler.broken);
     let spans = peeler.tree.as_table().map(Spans::of).unwrap_or_default();
     Peeled { config, spans, complaints: peeler.complaints, removed: peeler.removed }
@@ -93,6 +97,29 @@ impl Peeler<'_> {
                 self.complain(&span, &phrase::syntax(error.message()));
                 last = line;
             }
+        }
+    }
+
+    /// serde reads a list as a struct too, its elements as the fields in their order: `[[sink]]` would
+    /// be Kafka. So lists of tables are only let through where there are some.
+    fn lists_of_tables(&mut self) {
+        let text = self.source.text();
+        let wrong = |key: Option<&Range<usize>>, value: &Spanned<DeValue<'_>>| {
+            let name = key.and_then(|key| text.get(key.clone()));
+            let tables =
+                value.get_ref().as_array().is_some_and(|array| array.iter().any(|one| one.get_ref().is_table()));
+            tables && name.is_some_and(|name| !LISTS_OF_TABLES.contains(&name))
+        };
+        let mut path = Vec::new();
+        while self.complaints.len() < MOST_COMPLAINTS && walk(&self.tree, &mut path, &wrong) {
+            let span = get(&self.tree, &path).map_or(0..0, Spanned::span);
+            let (table, key) = split(&path);
+            self.complain(&span, &phrase::no_list(&table, &key));
+            self.removed.push(show(&path));
+            if take(&mut self.tree, &path).is_none() {
+                return;
+            }
+            path.clear();
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Every sentence here is "what is wrong; what to write instead".
 
-use super::source::is_secret;
+use super::source::{is_secret, join};
 use super::suggest;
 
 /// A message of the TOML parser.
@@ -69,6 +69,15 @@ pub(super) fn misplaced(table: &str, key: &str, found: Option<&str>) -> String {
     format!("`{key}` is no key of {table}; {instead}")
 }
 
+/// There are several of what there is one of.
+pub(super) fn no_list(table: &str, key: &str) -> String {
+    let header = header(&join(table, key));
+    match shape(table, key, "") {
+        Some(instead) => format!("`{key}` is no list of tables; write {instead}"),
+        None => format!("`{key}` is no list of tables; write `{header}`, once"),
+    }
+}
+
 /// What serde says about `key` in `table`, or about its value; `found` is the type of what stands there.
 pub(super) fn wrong(message: &str, table: &str, key: &str, found: Option<&str>) -> String {
     if is_unknown_key(message) {
@@ -87,7 +96,7 @@ pub(super) fn wrong(message: &str, table: &str, key: &str, found: Option<&str>) 
         Some(found) if is_secret(key) || given.is_empty() => format!("{} {found}", article(found)),
         _ => given,
     };
-    let wanted = in_words(wanted);
+    let wanted = shape(table, key, wanted).unwrap_or_else(|| in_words(wanted));
     format!("`{key}` is {given}; write {wanted}")
 }
 
@@ -106,6 +115,20 @@ fn type_error(message: &str) -> Option<(String, &str)> {
         _ => String::new(),
     };
     Some((given, wanted))
+}
+
+/// How the tables are written that people most often write otherwise.
+fn shape(table: &str, key: &str, wanted: &str) -> Option<&'static str> {
+    match (table, key) {
+        ("", "rule") => Some("`[[rule]]`, with two brackets on each side, above each rule"),
+        ("", "listener") => Some("`[listener.panel]`: each listener has a name"),
+        ("listener", _) if wanted.starts_with("struct ") => {
+            Some("`[listener.panel]` above it: each listener has a name")
+        }
+        ("", "sink") => Some("`[sink.kafka]` or `[sink.file]`"),
+        ("sink", "kafka" | "file") => Some("a table of its own, `[sink.kafka]` or `[sink.file]`"),
+        _ => None,
+    }
 }
 
 /// serde's name of a type, for somebody who writes TOML.
@@ -180,7 +203,7 @@ mod tests {
                 "",
                 "rule",
                 Some("table"),
-                "`rule` is a table; write a list, in brackets",
+                "`rule` is a table; write `[[rule]]`, with two brackets on each side, above each rule",
             ),
             (
                 "invalid value: integer `70000`, expected u16",

@@ -93,6 +93,10 @@ snapshots! {
     names_and_numbers_that_are_none: complaints(
         "workers = 40000\n[listener.\"my panel\"]\nbind = \"127.0.0.1:8080\"\nupstream = \"http://a\"\n[sink.file]\npath = \"\"\n",
     );
+    tables_in_another_shape: complaints(
+        "[listener]\nbind = \"127.0.0.1:8080\"\nupstream = \"http://a\"\n[rule]\nname = \"a\"\n[sink]\nfile = \"-\"\n",
+    );
+    lists_of_listeners: complaints("[[listener]]\nname = \"panel\"\n[[sink]]\ntype = \"kafka\"\n");
     doubtful_things_are_warnings: complaints(
         "[listener.panel]\nbind = \"127.0.0.1:8080\"\nupstream = \"http://127.0.0.1:3000\"\ntrusted_proxies = [\"0.0.0.0/0\"]\n[admin]\nbind = \"0.0.0.0:9181\"\n[identity.jwt]\nid = \"sub\"\n",
     );
