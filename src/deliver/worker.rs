@@ -279,3 +279,6 @@ impl Stop {
         self.deadline.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(all(test, feature = "kafka"))]
+mod tests;

@@ -19,6 +19,8 @@ pub(super) struct Rotated {
     /// Bytes of it that survive a power cut.
     safe: u64,
     since: SystemTime,
+    /// Part of a line may stand behind `len`: a failed write could not be taken back.
+    torn: bool,
 }
 
 // === impl Rotated ===
@@ -35,13 +37,17 @@ impl Rotated {
             tracing::warn!(file = %settings.path.display(), "a torn last line was cut off");
             file.set_len(len)?;
         }
-        Ok(Self { settings: settings.clone(), file, len, safe: len, since })
+        Ok(Self { settings: settings.clone(), file, len, safe: len, since, torn: false })
     }
 
-    /// Appends whole lines; on an error the file is as it was.
+    /// Appends whole lines; on an error the file is as it was, at the latest when the next line is written.
     pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        if let Err(error) = self.file.write_all(lines) {
+        if self.torn {
             self.file.set_len(self.len)?;
+            self.torn = false;
+        }
+        if let Err(error) = self.file.write_all(lines) {
+            self.torn = self.file.set_len(self.len).is_err();
             return Err(error);
         }
         self.len += lines.len() as u64;
@@ -52,8 +58,8 @@ impl Rotated {
     /// the kernel may have thrown the rest away.
     pub(super) fn secure(&mut self) -> io::Result<()> {
         if let Err(error) = self.file.sync_data() {
-            self.file.set_len(self.safe)?;
             self.len = self.safe;
+            self.torn = self.file.set_len(self.safe).is_err();
             return Err(error);
         }
         self.safe = self.len;
@@ -232,6 +238,16 @@ mod tests {
         let file = Rotated::open(&settings).expect("opens");
         assert_eq!(file.last_line().expect("readable"), None);
         assert_eq!(fs::metadata(&settings.path).expect("there").len(), 0);
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_that_says_so() {
+        // Every write to it fails with ENOSPC.
+        let settings = FileSettings { path: PathBuf::from("/dev/full"), ..FileSettings::default() };
+        let mut file = Rotated::open(&settings).expect("opens");
+        let error = file.write(b"{}\n").expect_err("no space");
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
+        assert!(!file.is_due(), "nothing was written");
     }
 
     #[test]
