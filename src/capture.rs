@@ -26,9 +26,15 @@ use crate::config::{Defaults, GeoipSettings, IdentitySettings, RedactionSettings
 use crate::journal::Lane;
 
 mod address;
+mod body;
 mod entry;
 mod exchange;
+mod facts;
+mod geoip;
+mod identity;
+mod jwt;
 mod lru;
+mod message;
 mod pattern;
 mod plan;
 mod policy;
@@ -38,11 +44,15 @@ mod selector;
 mod sessions;
 mod token;
 
+#[cfg(test)]
+mod tests;
+
 pub use exchange::Exchange;
 pub use policy::{Policy, PolicyError};
 pub use sessions::Sessions;
 
 use exchange::{Outlet, Worker};
+use policy::Held;
 
 /// The pieces of the configuration that decide what records say.
 #[derive(Clone, Copy, Debug)]
@@ -64,9 +74,8 @@ pub struct CaptureSettings<'a> {
 /// One worker's capture: not shared between threads.
 pub struct Capture {
     policy: Arc<ArcSwap<Policy>>,
-    /// The policy in force as this worker last saw it; an `Rc` in between, because a counter that
-    /// all workers write for every request would bounce between their caches.
-    seen: RefCell<Rc<Arc<Policy>>>,
+    /// The policy in force as this worker last saw it.
+    held: RefCell<Rc<Held>>,
     worker: Rc<Worker>,
 }
 
@@ -109,8 +118,8 @@ impl Capture {
     }
 
     fn with_outlet(policy: Arc<ArcSwap<Policy>>, sessions: Arc<Sessions>, outlet: Outlet) -> Self {
-        let seen = RefCell::new(Rc::new(policy.load_full()));
-        Self { policy, seen, worker: Rc::new(Worker::new(sessions, outlet)) }
+        let held = RefCell::new(Rc::new(Held::new(policy.load_full())));
+        Self { policy, held, worker: Rc::new(Worker::new(sessions, outlet)) }
     }
 
     /// A request's head has been read: decides the rule and begins the exchange.
@@ -128,13 +137,13 @@ impl Capture {
         self.worker.interrupted.set(true);
     }
 
-    fn policy(&self) -> Rc<Arc<Policy>> {
+    fn policy(&self) -> Rc<Held> {
         let current = self.policy.load();
-        let mut seen = self.seen.borrow_mut();
-        if !Arc::ptr_eq(&seen, &current) {
-            *seen = Rc::new(Arc::clone(&current));
+        let mut held = self.held.borrow_mut();
+        if !held.is(&current) {
+            *held = Rc::new(Held::new(Arc::clone(&current)));
         }
-        seen.clone()
+        held.clone()
     }
 }
 

@@ -1,52 +1,73 @@
 //! From an exchange to its record.
 
-use std::sync::Arc;
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderValue, Version};
 
 use super::exchange::{Outlet, State, Worker};
+use super::facts::Facts;
+use super::identity::{self, Who};
 use super::policy::Policy;
-use super::{Connection, RefusedHead};
+use super::redact::{MASK, Report};
+use super::token::hex;
+use super::{Connection, RefusedHead, message};
 use crate::config::{Level, Mode};
 use crate::journal::Committed;
 use crate::record::{self, Client, End, Outcome, Record, SCHEMA, Stage, Text, Timing};
 
 /// Writes the record of a stage on the way.
 pub(super) fn stage(state: &State, stage: Stage) -> Option<Committed> {
+    let progress = state.progress.borrow();
+    let facts = Facts::new(state, &progress);
     let mut record = begin(state);
+    let mut report = Report::default();
     record.stage = stage;
     if stage == Stage::ResponseStarted {
-        let progress = state.progress.borrow();
         record.status = progress.status;
         record.timing = timing(progress.connect, progress.first_byte);
     }
-    let durable = stage == Stage::RequestReceived;
-    write(&state.worker, &record, if durable { Mode::BlockingStrict } else { Mode::Batch })
+    tell(&facts, &mut record, identity::who(&facts, false), &mut report);
+    record.redacted = report.into_entries();
+    write(&state.worker, &record, if stage == Stage::RequestReceived { Mode::BlockingStrict } else { Mode::Batch })
 }
 
 /// Writes the record of the outcome.
 pub(super) fn outcome(state: &State, end: End, reason: Option<&str>) -> Option<Committed> {
     let duration = state.began.elapsed();
     let progress = state.progress.borrow();
+    let facts = Facts::new(state, &progress);
+    let success = is_success(&facts, end);
+    let mut who = identity::who(&facts, success);
+    identity::learn(&facts, &mut who, success);
     let mut record = begin(state);
+    let mut report = Report::default();
     record.status = progress.status;
     record.grpc_status = progress.grpc_status;
     record.end = Some(end);
     record.reason = reason.map(Text::from);
-    record.result = Some(result(end, progress.status, progress.grpc_status));
+    record.result = Some(if success { Outcome::Success } else { Outcome::Failure });
     record.attempts = Some(progress.attempts).filter(|n| *n > 1);
     record.duration_us = Some(micros(duration));
     record.timing = timing(progress.connect, progress.first_byte);
     record.request_bytes = Some(progress.request_bytes);
     record.response_bytes = Some(progress.response_bytes);
+    tell(&facts, &mut record, who, &mut report);
+    let level = state.plan().level;
+    if level >= Level::Request {
+        record.request = Some(message::of_request(&facts, &mut report, &mut record.escaped));
+    }
+    if level >= Level::RequestResponse && progress.status.is_some() {
+        record.response = Some(message::of_response(&facts, &mut report, &mut record.escaped));
+    }
+    record.redacted = report.into_entries();
     write(&state.worker, &record, state.plan().mode)
 }
 
 /// Writes the record of a request that was refused before it could be read as a whole.
 pub(super) fn refused(
     worker: &Worker,
-    policy: &Arc<Policy>,
+    policy: &Policy,
     connection: &Connection,
     seen: &RefusedHead,
     status: u16,
@@ -71,22 +92,37 @@ pub(super) fn refused(
         ..Record::default()
     };
     if let Some(target) = seen.target.as_deref().filter(|t| !t.is_empty()) {
-        let path = target.split(|b| *b == b'?').next().unwrap_or_default();
+        // Not an orderly target: only what can't hold a parameter is told.
+        let path = target.split(|b| b"?#;@ ".contains(b)).next().unwrap_or_default();
         let (path, escaped) = record::lossless(path);
         if escaped {
             record.escaped.push("path".into());
         }
-        record.path = Some(path);
+        record.path = Some(path).filter(|p| !p.is_empty());
+    }
+    let host = seen.host.as_deref().map(record::lossless).filter(|(host, _)| !host.is_empty() && !host.contains('@'));
+    if let Some((host, escaped)) = host {
+        if escaped {
+            record.escaped.push("host".into());
+        }
+        record.host = Some(host);
     }
     record.client = connection.peer.map(|ip| Client { ip: Some(ip), ..Client::default() });
     drop(write(worker, &record, Mode::Batch));
 }
 
-/// What every stage of an exchange says.
+/// What every stage of an exchange says, save what selectors find and redaction changes.
 fn begin(state: &State) -> Record<'_> {
     let plan = state.plan();
-    let host = state.uri.authority().map(|a| a.as_str().into());
     let peer = state.connection.peer.filter(|peer| Some(*peer) != state.client);
+    let places = state.policy.places.as_ref().filter(|_| plan.geoip);
+    let mut escaped = Vec::new();
+    let client = Client {
+        ip: state.client,
+        peer,
+        user_agent: text(state.user_agent.as_ref(), "client.user_agent", &mut escaped),
+        geo: places.and_then(|places| places.find(state.client?)),
+    };
     Record {
         schema: SCHEMA.into(),
         id: std::str::from_utf8(&state.id).unwrap_or_default().into(),
@@ -96,15 +132,63 @@ fn begin(state: &State) -> Record<'_> {
         listener: Some((*state.connection.listener).into()),
         method: Some(state.method.as_str().into()),
         scheme: Some(if state.https { "https" } else { "http" }.into()),
-        host: host.or_else(|| text(state.host.as_ref())),
-        path: Some(state.uri.path().into()),
+        host: state.host().map(Text::from),
         route: route(state),
         http_version: version(state.version),
-        client: Some(Client { ip: state.client, peer, user_agent: text(state.user_agent.as_ref()), geo: None }),
+        client: Some(client).filter(|client| *client != Client::default()),
         request_id: Some(state.request_id().into()),
         trace_id: trace_id(state.trace_parent.as_ref()),
+        escaped,
         ..Record::default()
     }
+}
+
+/// What redaction lets through of the target, and what selectors find.
+fn tell<'f>(facts: &'f Facts<'_>, record: &mut Record<'f>, who: Who<'f>, report: &mut Report) {
+    let (state, plan) = (facts.state, facts.state.plan());
+    record.path = Some(path(state, report).into());
+    let query = state.uri.query().filter(|q| !q.is_empty());
+    record.query = query.map(|query| state.policy.redactor.query(query, report).into());
+    record.tenant = plan.tenant.as_ref().and_then(|s| facts.text(s)).map(Text::from);
+    record.origin = plan.origin.as_ref().and_then(|s| facts.text(s)).map(Text::from);
+    let attributes = plan.attributes.iter();
+    record.attributes = attributes.filter_map(|(name, s)| Some((Text::from(&**name), facts.fact(s)?))).collect();
+    record.user = who.user;
+    record.impersonator = who.impersonator;
+    record.api_key = who.api_key;
+    record.session = who.session.map(|token| hex(&token).into());
+}
+
+/// The path, without its secret segments and parameters.
+fn path<'s>(state: &'s State, report: &mut Report) -> Cow<'s, str> {
+    let (path, redactor) = (state.uri.path(), &state.policy.redactor);
+    let segments =
+        state.policy.path(state.decision).and_then(|p| p.mask(path, MASK, |name| redactor.is_secret_segment(name)));
+    let masked = segments.or_else(|| path.contains(['=', ';']).then(|| redactor.text(path)).flatten());
+    match masked {
+        Some(masked) => {
+            report.add_path("request.", "path");
+            Cow::Owned(masked)
+        }
+        None => Cow::Borrowed(path),
+    }
+}
+
+/// Whether it worked, by the rule's measure; by default with a status below 400 and a gRPC status of 0.
+fn is_success(facts: &Facts<'_>, end: End) -> bool {
+    let progress = facts.progress;
+    let Some(status) = progress.status.filter(|_| end == End::Complete && progress.grpc_status.unwrap_or(0) == 0)
+    else {
+        return false;
+    };
+    let Some(measure) = &facts.state.plan().success else { return status < 400 };
+    let by_status = if measure.status.is_empty() { status < 400 } else { measure.status.contains(&status) };
+    by_status
+        && measure.headers.iter().all(|(name, pattern)| pattern.fits(progress.headers.get_all(name).iter()))
+        && measure
+            .json
+            .iter()
+            .all(|(pointer, pattern)| pattern.fits(facts.response_json(pointer).iter().map(|v| v.as_bytes())))
 }
 
 fn route(state: &State) -> Option<Text<'_>> {
@@ -135,11 +219,6 @@ fn write(worker: &Worker, record: &Record<'_>, mode: Mode) -> Option<Committed> 
     }
 }
 
-fn result(end: End, status: Option<u16>, grpc: Option<u32>) -> Outcome {
-    let fine = end == End::Complete && status.is_some_and(|s| s < 400) && grpc.unwrap_or(0) == 0;
-    if fine { Outcome::Success } else { Outcome::Failure }
-}
-
 fn timing(connect: Option<Duration>, first_byte: Option<Duration>) -> Option<Timing> {
     (connect.is_some() || first_byte.is_some()).then(|| Timing {
         connect_us: connect.map(micros),
@@ -152,8 +231,13 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn text(value: Option<&HeaderValue>) -> Option<Text<'_>> {
-    value.map(|v| record::lossless(v.as_bytes()).0).filter(|t| !t.is_empty())
+/// A header as text; `field` joins `escaped` where its bytes are not UTF-8.
+fn text<'v>(value: Option<&'v HeaderValue>, field: &'static str, escaped: &mut Vec<Text<'_>>) -> Option<Text<'v>> {
+    let (text, was_escaped) = record::lossless(value?.as_bytes());
+    if was_escaped {
+        escaped.push(field.into());
+    }
+    (!text.is_empty()).then_some(text)
 }
 
 fn version(version: Version) -> Option<Text<'static>> {

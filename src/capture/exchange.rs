@@ -10,8 +10,9 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 
+use super::body::Tap;
 use super::plan::Plan;
-use super::policy::Policy;
+use super::policy::Held;
 use super::rules::Decision;
 use super::{Connection, Sessions, address, entry};
 use crate::config::{Level, Mode};
@@ -43,7 +44,7 @@ pub(super) enum Outlet {
 /// What is known when the request's head has been read, and, in `progress`, what happened since.
 pub(super) struct State {
     pub(super) worker: Rc<Worker>,
-    pub(super) policy: Rc<Arc<Policy>>,
+    pub(super) policy: Rc<Held>,
     pub(super) connection: Rc<Connection>,
     pub(super) decision: Option<Decision>,
     pub(super) id: [u8; 36],
@@ -78,6 +79,8 @@ pub(super) struct Progress {
     pub(super) own: Option<(End, &'static str)>,
     /// The response's headers, as far as the plan needs them.
     pub(super) headers: HeaderMap,
+    pub(super) request_body: Option<Tap>,
+    pub(super) response_body: Option<Tap>,
 }
 
 // === impl Worker ===
@@ -91,7 +94,7 @@ impl Worker {
 // === impl Exchange ===
 
 impl Exchange {
-    pub(super) fn begin(worker: Rc<Worker>, policy: Rc<Arc<Policy>>, connection: Rc<Connection>, head: &Parts) -> Self {
+    pub(super) fn begin(worker: Rc<Worker>, policy: Rc<Held>, connection: Rc<Connection>, head: &Parts) -> Self {
         let decision = policy.decide(&connection.listener, head);
         let plan = policy.plan(decision);
         let get = |name: HeaderName| head.headers.get(name).cloned();
@@ -113,7 +116,11 @@ impl Exchange {
             request_id: request_id.filter(|id| is_request_id(id.as_bytes())).cloned(),
             trace_parent: get(TRACE_PARENT),
             headers: keep(&head.headers, &plan.request_headers, plan.level >= Level::Request),
-            progress: RefCell::default(),
+            progress: RefCell::new(Progress {
+                request_body: tap(&policy, plan.request_body, plan.level >= Level::Request),
+                response_body: tap(&policy, plan.response_body, plan.level >= Level::RequestResponse),
+                ..Progress::default()
+            }),
             done: Cell::new(plan.level == Level::None),
             decision,
             connection,
@@ -183,11 +190,19 @@ impl Exchange {
 
     /// A piece of the request's body has come.
     pub fn request_data(&self, data: &Bytes) {
-        self.0.progress.borrow_mut().request_bytes += data.len() as u64;
+        let mut progress = self.0.progress.borrow_mut();
+        progress.request_bytes += data.len() as u64;
+        if let Some(tap) = &mut progress.request_body {
+            tap.data(data);
+        }
     }
 
     /// The request's body is complete.
-    pub fn request_end(&self) {}
+    pub fn request_end(&self) {
+        if let Some(tap) = &mut self.0.progress.borrow_mut().request_body {
+            tap.end();
+        }
+    }
 
     /// The application's response has begun.
     pub fn response_head(&self, head: &http::response::Parts) {
@@ -200,7 +215,11 @@ impl Exchange {
 
     /// A piece of the response's body goes out.
     pub fn response_data(&self, data: &Bytes) {
-        self.0.progress.borrow_mut().response_bytes += data.len() as u64;
+        let mut progress = self.0.progress.borrow_mut();
+        progress.response_bytes += data.len() as u64;
+        if let Some(tap) = &mut progress.response_body {
+            tap.data(data);
+        }
     }
 
     /// The response's trailers go out.
@@ -253,9 +272,20 @@ impl State {
         clients.unwrap_or_else(|| std::str::from_utf8(&self.id).unwrap_or_default())
     }
 
+    /// The host the client asked for.
+    pub(super) fn host(&self) -> Option<&str> {
+        let target = self.uri.authority().map(http::uri::Authority::as_str);
+        let host = target.or_else(|| self.host.as_ref()?.to_str().ok())?;
+        // What stands before an `@` is a name and a password.
+        Some(host.rsplit_once('@').map_or(host, |(_, host)| host)).filter(|host| !host.is_empty())
+    }
+
     fn finish(&self, end: End, reason: Option<&str>) -> Option<Committed> {
         if self.done.replace(true) {
             return None;
+        }
+        if let Some(tap) = self.progress.borrow_mut().response_body.as_mut().filter(|_| end == End::Complete) {
+            tap.end();
         }
         let own = self.progress.borrow().own;
         let (end, reason) = match own {
@@ -278,6 +308,10 @@ impl Drop for State {
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+fn tap(policy: &Held, wanted: bool, hash: bool) -> Option<Tap> {
+    wanted.then(|| Tap::new(policy.body_size, hash))
+}
 
 fn keep(headers: &HeaderMap, names: &[HeaderName], all: bool) -> HeaderMap {
     if all {

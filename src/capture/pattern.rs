@@ -111,17 +111,23 @@ impl PathPattern {
         literal.then(|| comparable(&self.text))
     }
 
-    /// Whether some segment is called `name`.
-    pub(super) fn has_name(&self, name: &str) -> bool {
-        self.names().any(|n| n == name)
-    }
-
     /// The names in braces.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.segments.iter().filter_map(|s| match s {
-            Segment::Name(name) => Some(&**name),
-            _ => None,
-        })
+        self.segments.iter().filter_map(Segment::name)
+    }
+
+    /// A path that fits, with `mask` in place of the segments whose names are secret; `None` when none is.
+    pub(super) fn mask(&self, path: &str, mask: &str, is_secret: impl Fn(&str) -> bool) -> Option<String> {
+        if !self.names().any(&is_secret) {
+            return None;
+        }
+        // Decoding for comparison makes no new slashes, so segments stand at the same places.
+        let given = path.strip_prefix('/')?.split('/').enumerate();
+        let masked = given.map(|(at, text)| match self.segments.get(at).and_then(Segment::name) {
+            Some(name) if is_secret(name) => mask,
+            _ => text,
+        });
+        Some(format!("/{}", masked.collect::<Vec<_>>().join("/")))
     }
 
     /// Whether `path` (already [`comparable`]) fits.
@@ -158,6 +164,15 @@ impl PathPattern {
             }
         }
         self.open || given.next().is_none()
+    }
+}
+
+impl Segment {
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Name(name) => Some(name),
+            _ => None,
+        }
     }
 }
 

@@ -115,7 +115,7 @@ impl Plan {
         let attributes = rule.attributes.iter();
         let attributes = attributes
             .filter_map(|(name, text)| Some((name.as_str().into(), selector(&["attributes", name], text, wrong)?)));
-        let mut plan = Self {
+        Self {
             name: (!is_default).then(|| rule.name.as_str().into()),
             kind: kind.into(),
             purpose,
@@ -135,9 +135,7 @@ impl Plan {
             response_headers: Vec::new(),
             request_body: false,
             response_body: false,
-        };
-        plan.gather();
-        plan
+        }
     }
 
     /// Every selector of the plan.
@@ -147,10 +145,20 @@ impl Plan {
         fields.chain(lists).chain(self.attributes.iter().map(|(_, s)| s))
     }
 
-    /// Works out which headers and bodies must be kept; to be repeated after selectors were added.
-    pub(super) fn gather(&mut self) {
+    /// The selectors whose values are written, with the keys that lead to them.
+    pub(super) fn named_selectors(&self) -> impl Iterator<Item = (Vec<String>, &Selector)> {
+        let user = self.user.iter().map(|(field, s)| (vec!["user".to_owned(), field.key().to_owned()], s));
+        let target = self.target.iter().map(|(field, s)| (vec!["target".to_owned(), field.key().to_owned()], s));
+        let attributes = self.attributes.iter().map(|(name, s)| (vec!["attributes".to_owned(), name.to_string()], s));
+        let single = [("tenant", &self.tenant), ("origin", &self.origin)];
+        let single = single.into_iter().filter_map(|(key, s)| Some((vec![key.to_owned()], s.as_ref()?)));
+        user.chain(target).chain(attributes).chain(single)
+    }
+
+    /// Works out which headers and bodies must be kept, for the selectors above and the one given.
+    pub(super) fn gather(&mut self, more: Option<&Selector>) {
         let (mut request, mut response) = (Vec::new(), Vec::new());
-        for selector in self.selectors() {
+        for selector in self.selectors().chain(more) {
             match selector {
                 Selector::RequestHeader(name) => request.push(name.clone()),
                 Selector::RequestCookie(_) => request.push(header::COOKIE),
@@ -182,6 +190,17 @@ impl Plan {
             list.dedup();
         }
         (self.request_headers, self.response_headers) = (request, response);
+    }
+}
+
+impl UserField {
+    /// The field's key in the configuration.
+    fn key(self) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::Email => "email",
+            Self::Name => "name",
+        }
     }
 }
 

@@ -91,6 +91,22 @@ impl Selector {
         }
     }
 
+    /// It stands in the response.
+    pub(super) fn is_of_response(&self) -> bool {
+        matches!(self, Self::ResponseHeader(_) | Self::ResponseJson(_) | Self::ResponseCookie(_) | Self::Status)
+    }
+
+    /// Where a client shows again what a response gave it here: a cookie as a cookie, a token in JSON as
+    /// a bearer token.
+    pub(super) fn shown_again(&self) -> Option<Self> {
+        match self {
+            Self::ResponseCookie(name) | Self::RequestCookie(name) => Some(Self::RequestCookie(name.clone())),
+            Self::ResponseHeader(name) => Some(Self::RequestHeader(name.clone())),
+            Self::ResponseJson(_) => Some(Self::RequestHeader(http::header::AUTHORIZATION)),
+            _ => None,
+        }
+    }
+
     /// Its value is only known once the request's body has been read.
     pub(super) fn needs_request_body(&self) -> bool {
         matches!(self, Self::RequestForm(_) | Self::RequestJson(_))

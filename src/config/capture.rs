@@ -83,6 +83,9 @@ pub struct RedactionSettings {
     pub fields: Vec<String>,
     /// JSON pointers (RFC 6901; `*` stands for any member or index).
     pub json: Vec<String>,
+    /// Media types, like `text/plain`, whose bodies are kept where the level asks for them although no
+    /// fields can be masked in them. Bodies of other types than JSON and forms are dropped otherwise.
+    pub unmasked_types: Vec<String>,
 }
 
 /// Where clients are, by a MaxMind-format database.

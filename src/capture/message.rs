@@ -1,0 +1,136 @@
+//! The request and the response in detail: headers and bodies, masked.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, header};
+
+use super::body::{Decoded, Tap};
+use super::facts::Facts;
+use super::redact::{MASK, Place, Report, Side};
+use crate::record::{Message, Text, lossless};
+
+/// Secrets shorter than this are not searched for in bodies: they would be found everywhere.
+const SEARCHABLE: usize = 8;
+
+/// A cookie this long is a secret whatever its name.
+const LONG: usize = 16;
+
+/// The request.
+pub(super) fn of_request<'f>(facts: &'f Facts<'_>, report: &mut Report, escaped: &mut Vec<Text<'f>>) -> Message<'f> {
+    let body = (facts.progress.request_body.as_ref(), facts.request_body());
+    message(facts, Side::Request, &facts.state.headers, body, report, escaped)
+}
+
+/// The response.
+pub(super) fn of_response<'f>(facts: &'f Facts<'_>, report: &mut Report, escaped: &mut Vec<Text<'f>>) -> Message<'f> {
+    let body = (facts.progress.response_body.as_ref(), facts.response_body());
+    message(facts, Side::Response, &facts.progress.headers, body, report, escaped)
+}
+
+type Body<'f, 's> = (Option<&'f Tap>, Option<&'f Result<Decoded<'s>, &'static str>>);
+
+fn message<'f>(
+    facts: &'f Facts<'_>,
+    side: Side,
+    headers: &'f HeaderMap,
+    (tap, decoded): Body<'f, '_>,
+    report: &mut Report,
+    escaped: &mut Vec<Text<'f>>,
+) -> Message<'f> {
+    let known = known_secrets(facts);
+    let mut message =
+        Message { headers: masked_headers(facts, side, headers, &known, report, escaped), ..Message::default() };
+    let Some(tap) = tap.filter(|tap| !tap.is_empty()) else { return message };
+    message.sha256 = tap.sha256().map(Text::from);
+    match decoded {
+        Some(Ok(decoded)) => {
+            let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+            let masked = facts.state.policy.redactor.body(kind, &decoded.bytes, decoded.cut, side, report);
+            message.truncated = masked.text.is_some().then_some(decoded.cut);
+            message.body = masked.text.map(|text| without(text, &known).into());
+            message.encoding = masked.base64.then(|| "base64".into());
+            message.omitted = masked.omitted.map(Text::from);
+        }
+        Some(Err(why)) => message.omitted = Some((*why).into()),
+        None => {}
+    }
+    if message.omitted.is_some() {
+        report.add_path(side.prefix(), "body");
+    }
+    message
+}
+
+/// Headers by name; values of one name joined as RFC 9110 section 5.3 allows.
+fn masked_headers<'f>(
+    facts: &'f Facts<'_>,
+    side: Side,
+    headers: &'f HeaderMap,
+    known: &[Cow<'_, str>],
+    report: &mut Report,
+    escaped: &mut Vec<Text<'f>>,
+) -> Vec<(Text<'f>, Text<'f>)> {
+    let redactor = &facts.state.policy.redactor;
+    let mut all = Vec::with_capacity(headers.keys_len());
+    for name in headers.keys() {
+        if redactor.is_secret_header(name) {
+            report.add_path(side.header(), name.as_str());
+            all.push((name.as_str().into(), MASK.into()));
+            continue;
+        }
+        let mut values = headers.get_all(name).iter().map(http::HeaderValue::as_bytes);
+        let first = values.next().unwrap_or_default();
+        let joined = values.fold(Cow::Borrowed(first), |all, next| Cow::Owned([&all, b", ".as_slice(), next].concat()));
+        let (text, was_escaped) = match joined {
+            Cow::Borrowed(bytes) => lossless(bytes),
+            Cow::Owned(bytes) => {
+                let (text, was_escaped) = lossless(&bytes);
+                (text.into_owned(), was_escaped)
+            }
+        };
+        if was_escaped {
+            escaped.push(format!("{}headers.{name}", side.prefix()).into());
+        }
+        let masked = without(redactor.text(&text).unwrap_or_else(|| text.to_string()), known);
+        if masked != *text {
+            report.add_path(side.header(), name.as_str());
+            all.push((name.as_str().into(), masked.into()));
+        } else {
+            all.push((name.as_str().into(), text));
+        }
+    }
+    all
+}
+
+/// The secrets of this exchange that are known as such: wherever else they turn up, they are masked too.
+fn known_secrets<'f>(facts: &'f Facts<'_>) -> Vec<Cow<'f, str>> {
+    let (redactor, plan) = (&facts.state.policy.redactor, facts.state.plan());
+    let named = plan.api_key.iter().chain(&plan.session);
+    let mut all: Vec<Cow<'f, str>> = named.filter_map(|selector| facts.secret(selector)).collect();
+    all.extend(facts.basic().map(|(_, password)| Cow::Borrowed(password.as_str())));
+    for (name, value) in facts.state.headers.iter().chain(&facts.progress.headers) {
+        let Ok(value) = value.to_str() else { continue };
+        if name == header::COOKIE || name == header::SET_COOKIE {
+            // Behind the first pair of a Set-Cookie stand its attributes.
+            let count = if name == header::COOKIE { usize::MAX } else { 1 };
+            let pairs = value.split(';').take(count).filter_map(|pair| pair.trim().split_once('='));
+            // Other cookies hold words like `accepted`, which bodies hold as well.
+            let secret = pairs.filter(|(name, value)| redactor.is_secret(name, Place::Field) || value.len() >= LONG);
+            all.extend(secret.map(|(_, value)| value.trim_matches('"').into()));
+        } else if redactor.is_secret_header(name) {
+            all.push(value.split_once(' ').map_or(value, |(_, rest)| rest.trim()).into());
+        }
+    }
+    all.retain(|secret| secret.len() >= SEARCHABLE);
+    all.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
+    all.dedup();
+    all
+}
+
+fn without(mut text: String, secrets: &[Cow<'_, str>]) -> String {
+    for secret in secrets {
+        if text.contains(&**secret) {
+            text = text.replace(&**secret, MASK);
+        }
+    }
+    text
+}
