@@ -1,5 +1,6 @@
 //! What the tests stand on: real servers, started and ended by the test that needs them.
 
+pub(crate) mod daybook;
 #[cfg(feature = "kafka")]
 pub(crate) mod kafka;
 

@@ -6,6 +6,8 @@ use daybook::config::{KafkaSasl, KafkaSettings, KafkaTls, SaslMechanism, Secret}
 use daybook::deliver::SinkState;
 
 use super::{INSTANCE, Setup, assert_complete, await_status, consume, kafka, settings, topic};
+use crate::support::daybook::{Client, Daybook, application};
+use crate::support::eventually;
 use crate::support::kafka::{Broker, PASSWORD, USER, create_topic, read, shared};
 
 #[test]
@@ -116,6 +118,7 @@ fn wrong_credentials_are_told_of_without_secrets_and_nothing_is_lost() {
     assert!(!error.contains(wrong), "{error}");
     assert_eq!(status.delivered, 0);
     setup.abandon();
+    assert_binary_keeps_secret(&broker, wrong);
 
     let mut expected = 20;
     for mechanism in [SaslMechanism::ScramSha512, SaslMechanism::ScramSha256, SaslMechanism::Plain] {
@@ -126,6 +129,27 @@ fn wrong_credentials_are_told_of_without_secrets_and_nothing_is_lost() {
         assert_complete(&consume(&broker.address, "secured", journaled.len()), &journaled);
         assert!(setup.finish(), "{mechanism:?} over TLS delivers, the records of before included");
     }
+}
+
+/// Runs the binary with this password and the most talkative log, and looks for it there.
+fn assert_binary_keeps_secret(broker: &Broker, wrong: &str) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let rest = format!(
+        "[sink.kafka]\nbrokers = \"{}\"\ntopic = \"secured\"\noptions = {{ debug = \"all\" }}\n\
+         tls = {{ ca = \"{}\" }}\n\
+         sasl = {{ mechanism = \"PLAIN\", username = \"{USER}\", password = \"{wrong}\" }}\n",
+        broker.sasl,
+        broker.authority().display()
+    );
+    let daybook = Daybook::run(dir.path(), application(), &rest);
+    Client::connect(daybook.port).expect("connects").get("/").expect("traffic does not depend on Kafka");
+    eventually("the failure is logged", super::PATIENCE, || {
+        let log = daybook.log();
+        (log.contains("delivery is held up") && log.to_lowercase().contains("authentication")).then_some(())
+    });
+    let log = daybook.log();
+    assert!(log.contains("librdkafka"), "the client's own log is there");
+    assert!(!log.contains(wrong), "and the password is not");
 }
 
 #[test]
