@@ -25,6 +25,9 @@ pub(super) enum Files {
 /// Threads that serve traffic, at most: above all machines there are, below what a slip of the finger asks for.
 const MOST_WORKERS: usize = 1024;
 
+/// Longest name of an instance: Kubernetes names pods with up to 253 characters, mostly far fewer.
+const LONGEST_INSTANCE: usize = 253;
+
 /// Collects what is found.
 struct Checker<'a> {
     config: &'a Config,
@@ -46,6 +49,8 @@ pub(super) fn check(
 ) -> Vec<Complaint> {
     let mut checker = Checker { config, source, spans, removed, files, found: Vec::new() };
     checker.top();
+    checker.identity();
+    checker.journal();
     listeners::check(&mut checker);
     rules::check(&mut checker);
     sinks::check(&mut checker);
@@ -134,12 +139,11 @@ impl Checker<'_> {
                 format!("{} threads are no sensible number; write 0 for one on each processor", config.workers);
             self.error("workers", &message);
         }
-        if let Some(instance) = &config.instance {
-            if !is_name(instance, 128) {
-                let message =
-                    "an instance's name is 1 to 128 letters, digits, `.`, `_` and `-`; write one like `panel-1`";
-                self.error("instance", message);
-            }
+        if config.instance.as_ref().is_some_and(|instance| !is_name(instance, LONGEST_INSTANCE)) {
+            let message = format!(
+                "an instance's name is 1 to {LONGEST_INSTANCE} letters, digits, `.`, `_` and `-`; write one like `panel-1`"
+            );
+            self.error("instance", &message);
         }
         if config.data.as_os_str().is_empty() {
             self.error("data", "`data` is empty; write a folder like `/var/lib/daybook`");
@@ -152,7 +156,13 @@ impl Checker<'_> {
                 "whoever reaches this address can read the metrics; write `127.0.0.1:…` unless probes come from outside",
             );
         }
-        if let Some(jwt) = &config.identity.jwt {
+        if let Some(city) = &config.geoip.city {
+            self.readable("geoip.city", city);
+        }
+    }
+
+    fn identity(&mut self) {
+        if let Some(jwt) = &self.config.identity.jwt {
             if let Some(jwks) = &jwt.jwks {
                 self.readable("identity.jwt.jwks", jwks);
             }
@@ -161,10 +171,10 @@ impl Checker<'_> {
                 self.warn("identity.jwt", message);
             }
         }
-        if let Some(city) = &config.geoip.city {
-            self.readable("geoip.city", city);
-        }
-        let (max, segment) = (config.journal.max_size, config.journal.segment_size);
+    }
+
+    fn journal(&mut self) {
+        let (max, segment) = (self.config.journal.max_size, self.config.journal.segment_size);
         self.at_least("journal.segment_size", segment, super::Bytes::kib(64), "a segment must hold whole records");
         if max.0 < segment.0.saturating_mul(2) {
             let message = format!(
