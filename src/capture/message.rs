@@ -47,7 +47,7 @@ fn message<'f>(
             let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
             let masked = facts.state.policy.redactor.body(kind, &decoded.bytes, decoded.cut, side, report);
             message.truncated = masked.text.is_some().then_some(decoded.cut);
-            message.body = masked.text.map(|text| without(text, &known).into());
+            message.body = masked.text.map(|text| without(&text, &known).unwrap_or(text).into());
             message.encoding = masked.base64.then(|| "base64".into());
             message.omitted = masked.omitted.map(Text::from);
         }
@@ -77,26 +77,24 @@ fn masked_headers<'f>(
             all.push((name.as_str().into(), MASK.into()));
             continue;
         }
-        let mut values = headers.get_all(name).iter().map(http::HeaderValue::as_bytes);
-        let first = values.next().unwrap_or_default();
-        let joined = values.fold(Cow::Borrowed(first), |all, next| Cow::Owned([&all, b", ".as_slice(), next].concat()));
-        let (text, was_escaped) = match joined {
-            Cow::Borrowed(bytes) => lossless(bytes),
-            Cow::Owned(bytes) => {
-                let (text, was_escaped) = lossless(&bytes);
-                (text.into_owned(), was_escaped)
+        let (mut joined, mut changed) = (None::<Text<'f>>, false);
+        for value in headers.get_all(name) {
+            let (text, was_escaped) = lossless(value.as_bytes());
+            if was_escaped {
+                escaped.push(format!("{}headers.{name}", side.prefix()).into());
             }
-        };
-        if was_escaped {
-            escaped.push(format!("{}headers.{name}", side.prefix()).into());
+            let masked = redactor.text(&text).or_else(|| without(&text, known));
+            changed |= masked.is_some();
+            let text = masked.map_or(text, Text::from);
+            joined = Some(match joined {
+                None => text,
+                Some(all) => format!("{all}, {text}").into(),
+            });
         }
-        let masked = without(redactor.text(&text).unwrap_or_else(|| text.to_string()), known);
-        if masked != *text {
+        if changed {
             report.add_path(side.header(), name.as_str());
-            all.push((name.as_str().into(), masked.into()));
-        } else {
-            all.push((name.as_str().into(), text));
         }
+        all.push((name.as_str().into(), joined.unwrap_or_default()));
     }
     all
 }
@@ -126,11 +124,14 @@ fn known_secrets<'f>(facts: &'f Facts<'_>) -> Vec<Cow<'f, str>> {
     all
 }
 
-fn without(mut text: String, secrets: &[Cow<'_, str>]) -> String {
+/// The text with the secrets in it masked; `None` when there are none.
+fn without(text: &str, secrets: &[Cow<'_, str>]) -> Option<String> {
+    let mut masked: Option<String> = None;
     for secret in secrets {
-        if text.contains(&**secret) {
-            text = text.replace(&**secret, MASK);
+        let current = masked.as_deref().unwrap_or(text);
+        if current.contains(&**secret) {
+            masked = Some(current.replace(&**secret, MASK));
         }
     }
-    text
+    masked
 }

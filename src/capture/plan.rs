@@ -85,32 +85,28 @@ impl Plan {
 
     fn compile(rule: &RuleSettings, defaults: &Defaults, wrong: &mut Vec<Complaint>, is_default: bool) -> Self {
         let kind = rule.kind.as_deref().unwrap_or(&defaults.kind);
-        if let Err(e) = check_kind(kind) {
+        if let Err(e) = check_kind(kind).or_else(|e| if rule.kind.is_some() || is_default { Err(e) } else { Ok(()) }) {
             wrong.push((vec!["kind".to_owned()], e));
         }
         let purpose = Purpose::of(kind);
         // A key left out of a rule takes the default's value, whose complaints are made once, for the defaults.
         let mut unheard = Vec::new();
-        let mut or_default = |own: Vec<Selector>, key: &str, default: &Strings| {
-            if own.is_empty() {
-                selectors(key, default, if is_default { &mut *wrong } else { &mut unheard })
-            } else {
-                own
+        let mut list = |key: &str, own: Option<&String>, default: &Strings| -> Vec<Selector> {
+            let heard = if own.is_some() || is_default { &mut *wrong } else { &mut unheard };
+            match own {
+                Some(text) => selector(&[key], text, heard).into_iter().collect(),
+                None => default.iter().filter_map(|text| selector(&[key], text, heard)).collect(),
             }
         };
-        let own = |key: &str, text: &Option<String>, wrong: &mut Vec<Complaint>| -> Option<Selector> {
-            selector(&[key], text.as_deref()?, wrong)
-        };
-        let mut late = Vec::new();
-        let session =
-            or_default(own("session", &rule.session, &mut late).into_iter().collect(), "session", &defaults.session);
-        let api_key =
-            or_default(own("api_key", &rule.api_key, &mut late).into_iter().collect(), "api_key", &defaults.api_key);
-        wrong.append(&mut late);
+        let session = list("session", rule.session.as_ref(), &defaults.session);
+        let api_key = list("api_key", rule.api_key.as_ref(), &defaults.api_key);
         let user = match (rule.user.is_empty(), is_default) {
             (false, _) => fields("user", &rule.user, wrong),
             (true, true) => fields("user", &defaults.user, wrong),
             (true, false) => fields("user", &defaults.user, &mut unheard),
+        };
+        let own = |key: &str, text: &Option<String>, wrong: &mut Vec<Complaint>| -> Option<Selector> {
+            selector(&[key], text.as_deref()?, wrong)
         };
         let attributes = rule.attributes.iter();
         let attributes = attributes
@@ -262,10 +258,6 @@ fn check_kind(kind: &str) -> Result<(), String> {
 fn selector(key: &[&str], text: &str, wrong: &mut Vec<Complaint>) -> Option<Selector> {
     let complain = |e| wrong.push((key.iter().map(|k| (*k).to_owned()).collect(), e));
     Selector::parse(text).map_err(complain).ok()
-}
-
-fn selectors(key: &str, texts: &Strings, wrong: &mut Vec<Complaint>) -> Vec<Selector> {
-    texts.iter().filter_map(|text| selector(&[key], text, wrong)).collect()
 }
 
 fn fields(key: &str, texts: &BTreeMap<String, String>, wrong: &mut Vec<Complaint>) -> Vec<(UserField, Selector)> {

@@ -86,7 +86,6 @@ impl Masker<'_, '_> {
 
     /// A value stands here; containers are only opened.
     fn value(&mut self) -> Result<(), Unreadable> {
-        let start = self.at;
         let secret = self.is_secret_here();
         match self.peek()? {
             b'{' | b'[' if secret => {
@@ -100,7 +99,7 @@ impl Masker<'_, '_> {
                 if secret {
                     self.masked();
                 } else {
-                    self.text_value(start, token);
+                    self.text_value(token);
                 }
             }
             _ => {
@@ -206,7 +205,7 @@ impl Masker<'_, '_> {
     }
 
     /// A string that is not secret by its name; it may hold secrets all the same.
-    fn text_value(&mut self, _start: usize, token: &str) {
+    fn text_value(&mut self, token: &str) {
         let Ok(text) = serde_json::from_str::<String>(token) else {
             // `string` only checked where it ends: an escape that means nothing is masked.
             return self.masked();

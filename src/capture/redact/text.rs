@@ -117,7 +117,7 @@ impl Redactor {
 
     /// A text with the secrets in its URLs masked; `None` when there are none.
     fn links(&self, text: &str, depth: usize) -> Option<String> {
-        if !text.contains('=') && !text.contains("://") {
+        if !text.contains('=') && !text.contains("://") && !text.contains("eyJ") {
             return None;
         }
         if depth > WRAPPINGS {
@@ -128,6 +128,11 @@ impl Redactor {
         for word in text.split_inclusive(ends) {
             let word = without_userinfo(word);
             let (inside, end) = word.split_at(word.trim_end_matches(ends).len());
+            if is_jwt(inside) {
+                out.push_str(MASK);
+                out.push_str(end);
+                continue;
+            }
             out.push_str(&self.parameters(inside, Place::Query, depth, &mut Report::nobody()));
             out.push_str(end);
         }
@@ -145,7 +150,11 @@ fn is_credential(text: &str) -> bool {
     {
         return true;
     }
-    // A JWT's header is a JSON object, and `{"` in base64 is `eyJ`.
+    is_jwt(text)
+}
+
+/// A JWT's header is a JSON object, and `{"` in base64 is `eyJ`.
+fn is_jwt(text: &str) -> bool {
     text.len() > 20 && text.starts_with("eyJ") && text.matches('.').count() >= 2 && !text.contains(' ')
 }
 
