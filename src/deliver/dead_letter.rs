@@ -17,15 +17,13 @@ use crate::record::{Attributes, Client, Record};
 pub(super) struct DeadLetters {
     path: PathBuf,
     file: Option<File>,
-    /// Everything before this place that had to be written is: a record sent again is not written again.
-    written: Position,
 }
 
 // === impl DeadLetters ===
 
 impl DeadLetters {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, file: None, written: Position::default() }
+        Self { path, file: None }
     }
 
     /// The file's path.
@@ -33,11 +31,8 @@ impl DeadLetters {
         &self.path
     }
 
-    /// Appends the record and waits until it is on the disk. A record written before is not written again.
+    /// Appends the record and waits until it is on the disk.
     pub(super) fn write(&mut self, entry: &Entry<'_>) -> io::Result<()> {
-        if entry.position < self.written {
-            return Ok(());
-        }
         let file = match &mut self.file {
             Some(file) => file,
             none => none.insert(open(&self.path)?),
@@ -52,7 +47,6 @@ impl DeadLetters {
             self.file = None;
             return Err(error);
         }
-        self.written = entry.next();
         Ok(())
     }
 }
@@ -114,12 +108,11 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_written_once_and_only_for_the_owner_to_read() {
+    fn records_are_appended_whole_for_the_owner_alone_to_read() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("new").join("dead.ndjson");
         let mut letters = DeadLetters::new(path.clone());
         letters.write(&entry(1, b"{\"a\":1}")).expect("written");
-        letters.write(&entry(1, b"{\"a\":1}")).expect("nothing to do");
         letters.write(&entry(5, b"{\"a\":5}")).expect("written");
         assert_eq!(std::fs::read_to_string(&path).expect("the file"), "{\"a\":1}\n{\"a\":5}\n");
         assert_eq!(std::fs::metadata(&path).expect("the file").permissions().mode() & 0o777, 0o600);

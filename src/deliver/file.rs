@@ -33,7 +33,7 @@ pub(super) struct FileSink {
     end: Position,
     /// Behind the last record in the file.
     written: Position,
-    /// Behind the last record that survives a power cut, and the file's length then.
+    /// Behind the last record that survives a power cut.
     safe: Position,
     delivered: u64,
 }
@@ -63,11 +63,6 @@ impl FileSink {
             safe: Position::default(),
             delivered: 0,
         })
-    }
-
-    /// Takes back what may not have reached the disk after a failed `fdatasync`.
-    fn distrust(&mut self) {
-        self.written = self.safe;
     }
 }
 
@@ -136,7 +131,8 @@ impl Sink for FileSink {
             && self.safe != self.written
             && let Err(error) = file.secure()
         {
-            self.distrust();
+            // The file was cut back to what is certain; the rest is read from the journal again.
+            self.written = self.safe;
             return Err(Trouble::io("fdatasync of the file", &error));
         }
         self.safe = self.written;

@@ -10,7 +10,9 @@
 //!
 //! **Order.** `enable.gapless.guarantee` makes the client stop at a refused batch instead of letting the next one
 //! overtake it; the producer is then built anew and goes on from the cursor. A broker refuses whole batches, so
-//! when a batch of several records is refused they are sent again one by one until the culprit is found.
+//! when a batch of several records is refused they are sent again one by one until the culprit is found. A broker
+//! knows of a gap only when it knows the producer (a partition takes the first batch of a new producer whatever
+//! its number), so a new producer's first record travels alone.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -38,6 +40,8 @@ use reports::Reports;
 
 /// Below this a refused batch is not the batch's fault.
 const SMALLEST_BATCH: u64 = 16 << 10;
+/// How long the acknowledgement of a single record is waited for at a time.
+const SINGLE: Duration = Duration::from_millis(1);
 /// How long the reason of a fatal error is waited for.
 const REASON: Duration = Duration::from_millis(100);
 
@@ -48,6 +52,8 @@ pub(super) struct KafkaSink {
     topic: Template,
     key: Template,
     producer: Option<BaseProducer<Reports>>,
+    /// The brokers know this producer: something it sent has arrived.
+    known: bool,
     mode: Mode,
     /// While single: the last record of what was refused.
     single_until: Option<Position>,
@@ -59,13 +65,14 @@ pub(super) struct KafkaSink {
     rendered: Rendered,
 }
 
-/// What is known of a record that the brokers refused.
+/// What is known of a record that was refused for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Verdict {
-    /// A stub goes in its place.
-    Stub(String),
-    /// They refused the stub too.
-    Nothing(String),
+struct Verdict {
+    why: String,
+    /// A stub goes in its place; false when there is no topic for it, or the stub was refused too.
+    stub: bool,
+    /// It is in the dead-letter file: sent again, it is not written again.
+    buried: bool,
 }
 
 /// Buffers for topic and key, used again for each record.
@@ -102,6 +109,7 @@ impl KafkaSink {
             instance: instance.to_owned(),
             topic,
             key,
+            known: false,
             mode,
             single_until: None,
             watermark: Watermark::default(),
@@ -134,8 +142,8 @@ impl KafkaSink {
             Some(RDKafkaErrorCode::QueueFull) => Ok(Sent::Full),
             Some(code) if classify(code) == Failure::Refused => {
                 let why = format!("refused by the client: {code}");
-                self.judge(entry.position, why);
-                self.send(entry)
+                self.judge(entry.position, why, true);
+                self.bury(entry, members)
             }
             Some(RDKafkaErrorCode::Fatal) => {
                 self.serve(REASON)?;
@@ -146,57 +154,55 @@ impl KafkaSink {
     }
 
     /// Writes the dead letter, then sends the stub, or gives the record up.
-    fn bury(&mut self, entry: &Entry<'_>, verdict: &Verdict, members: &Members<'_>) -> Result<Sent, Trouble> {
-        let (Verdict::Stub(why) | Verdict::Nothing(why)) = verdict;
-        self.dead_letters.write(entry).map_err(|e| Trouble::io("writing the dead-letter file", &e))?;
-        match verdict {
-            Verdict::Stub(_) => {
-                let stub = stub(entry.payload, entry.position, why);
-                self.produce(entry, &stub, members)
-            }
-            Verdict::Nothing(_) => {
-                let ticket = self.watermark.sent(entry);
-                self.delivered += self.watermark.arrived(ticket);
-                Ok(Sent::Taken)
-            }
+    fn bury(&mut self, entry: &Entry<'_>, members: &Members<'_>) -> Result<Sent, Trouble> {
+        let Some(verdict) = self.verdicts.get_mut(&entry.position) else { return Ok(Sent::Taken) };
+        if !verdict.buried {
+            self.dead_letters.write(entry).map_err(|e| Trouble::io("writing the dead-letter file", &e))?;
+            verdict.buried = true;
         }
+        if verdict.stub {
+            let stub = stub(entry.payload, entry.position, &verdict.why);
+            return self.produce(entry, &stub, members);
+        }
+        let ticket = self.watermark.sent(entry);
+        self.delivered += self.watermark.arrived(ticket);
+        Ok(Sent::Taken)
     }
 
     /// Notes that a record is refused: the first time for itself, the second time for its stub.
-    fn judge(&mut self, position: Position, why: String) {
-        let first = !self.verdicts.contains_key(&position);
-        let file = self.dead_letters.path().display();
-        if first {
-            self.rejected += 1;
-            tracing::warn!(sink = "kafka", record = %position, %why, dead_letters = %file, "a record is refused");
-            self.verdicts.insert(position, Verdict::Stub(why));
+    fn judge(&mut self, position: Position, why: String, stub: bool) {
+        let dead_letters = self.dead_letters.path().display();
+        if let Some(verdict) = self.verdicts.get_mut(&position) {
+            tracing::error!(sink = "kafka", record = %position, %why, %dead_letters, "its stub is refused too");
+            verdict.stub = false;
         } else {
-            tracing::error!(sink = "kafka", record = %position, %why, dead_letters = %file, "its stub is refused too");
-            self.verdicts.insert(position, Verdict::Nothing(why));
+            self.rejected += 1;
+            tracing::warn!(sink = "kafka", record = %position, %why, %dead_letters, "a record is refused");
+            self.verdicts.insert(position, Verdict { why, stub, buried: false });
         }
     }
 
     /// Decides what to do about failed deliveries.
     fn answer(&mut self, failed: &[(u64, RDKafkaErrorCode)]) -> Trouble {
-        let refused: Vec<_> = failed.iter().filter(|(_, code)| classify(*code) == Failure::Refused).collect();
-        match refused[..] {
-            [] => {
-                let first = failed.iter().find(|(_, code)| classify(*code) == Failure::Later);
-                Trouble::Retry(first.map_or_else(|| self.fatal(), |(_, code)| explain(*code, &self.settings)))
-            }
-            [(ticket, code)] => {
+        let refused = |(_, code): &&(u64, RDKafkaErrorCode)| classify(*code) == Failure::Refused;
+        let refused: Vec<_> = failed.iter().filter(refused).collect();
+        let last = refused.last().and_then(|(ticket, code)| Some((self.watermark.position(*ticket)?, *code)));
+        match (refused.len(), last) {
+            (1, Some((culprit, code))) => {
                 // Refused alone: it is the culprit.
-                if let Some(position) = self.watermark.position(*ticket) {
-                    self.judge(position, format!("refused by the broker: {code}"));
-                }
+                self.judge(culprit, format!("refused by the broker: {code}"), true);
                 self.leave_single();
                 Trouble::Again
             }
-            _ => {
-                tracing::warn!(sink = "kafka", records = refused.len(), "a batch is refused: sending one by one");
-                self.single_until = self.watermark.last();
+            (records, Some((last, _))) => {
+                tracing::warn!(sink = "kafka", records, "a batch is refused: its records are sent one by one");
+                self.single_until = Some(last);
                 self.mode.single = true;
                 Trouble::Again
+            }
+            (_, None) => {
+                let first = failed.iter().find(|(_, code)| classify(*code) == Failure::Later);
+                Trouble::Retry(first.map_or_else(|| self.fatal(), |(_, code)| explain(*code, &self.settings)))
             }
         }
     }
@@ -229,7 +235,7 @@ impl KafkaSink {
 
 impl Sink for KafkaSink {
     fn send(&mut self, entry: &Entry<'_>) -> Result<Sent, Trouble> {
-        if self.mode.single && self.watermark.in_flight() > 0 {
+        if (self.mode.single || !self.known) && self.watermark.in_flight() > 0 {
             return Ok(Sent::Full);
         }
         let members = Members::read(entry.payload, self.topic.needs_rare() || self.key.needs_rare());
@@ -240,21 +246,20 @@ impl Sink for KafkaSink {
         if !allowed || !(self.topic.is_fixed() || is_topic(topic)) {
             let why = format!("its topic `{topic}` is not one of those allowed");
             if !self.verdicts.contains_key(&entry.position) {
-                self.rejected += 1;
-                tracing::warn!(sink = "kafka", record = %entry.position, %why, "a record is refused");
                 // Without a topic there is nowhere to send a stub to.
-                self.verdicts.insert(entry.position, Verdict::Nothing(why));
+                self.judge(entry.position, why, false);
             }
         }
-        match self.verdicts.get(&entry.position) {
-            None => self.produce(entry, entry.payload, &members),
-            Some(verdict) => self.bury(entry, &verdict.clone(), &members),
+        if self.verdicts.contains_key(&entry.position) {
+            return self.bury(entry, &members);
         }
+        self.produce(entry, entry.payload, &members)
     }
 
     fn serve(&mut self, wait: Duration) -> Result<Option<String>, Trouble> {
         let Some(producer) = &self.producer else { return Ok(None) };
-        producer.poll(wait);
+        // `poll` takes all of the time it is given; one record at a time is slow enough without.
+        producer.poll(if self.mode.single { wait.min(SINGLE) } else { wait });
         let mut inbox = std::mem::take(&mut *producer.context().inbox());
         let unexplained = |failed: &[(u64, RDKafkaErrorCode)]| {
             !failed.is_empty() && failed.iter().all(|(_, code)| classify(*code) == Failure::Stopped)
@@ -265,6 +270,7 @@ impl Sink for KafkaSink {
             inbox.arrived.extend(more.arrived);
             inbox.failed.extend(more.failed);
         }
+        self.known |= !inbox.arrived.is_empty();
         for ticket in &inbox.arrived {
             self.delivered += self.watermark.arrived(*ticket);
         }
@@ -301,6 +307,7 @@ impl Sink for KafkaSink {
 
     fn rewind(&mut self) {
         self.watermark.rewind();
+        self.known = false;
         // Purges what is queued; the next record builds a new one.
         self.producer = None;
     }

@@ -63,6 +63,7 @@ pub(super) enum Trouble {
     /// Go back to the cursor after a while.
     Retry(String),
     /// Go back to the cursor at once: the sink knows what to do differently.
+    #[cfg(feature = "kafka")]
     Again,
     /// This sink is over.
     Ended(String),

@@ -55,11 +55,6 @@ impl Watermark {
         self.slots.get(at).map(|slot| slot.position)
     }
 
-    /// The last record sent that has not been passed.
-    pub(super) fn last(&self) -> Option<Position> {
-        self.slots.back().map(|slot| slot.position)
-    }
-
     /// Everything before this place arrived; `None` until something did.
     pub(super) fn reached(&self) -> Option<Position> {
         self.reached

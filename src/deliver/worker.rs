@@ -67,6 +67,7 @@ impl<S: Sink> Worker<S> {
             match outcome {
                 Ok(()) => break,
                 Err(Trouble::Ended(why)) => return self.end(why),
+                #[cfg(feature = "kafka")]
                 Err(Trouble::Again) => {}
                 Err(Trouble::Retry(why)) => {
                     self.board.write().retries += 1;
@@ -83,7 +84,7 @@ impl<S: Sink> Worker<S> {
             self.sink.rewind();
             self.course.batches.clear();
         }
-        if let Err(Trouble::Retry(why) | Trouble::Ended(why)) = self.save() {
+        if let Err(Trouble::Retry(why)) = self.save() {
             self.complain(why);
         }
         self.board.write().state = SinkState::Stopped;
