@@ -386,4 +386,8 @@ impl fmt::Display for LossReason {
 }
 
 #[cfg(test)]
+mod faulty;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

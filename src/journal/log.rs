@@ -17,6 +17,9 @@ use crate::config::{JournalSettings, Sync};
 /// by then it has been written back (`vm.dirty_expire_centisecs` is 30 s) and syncing costs no stall.
 const SETTLE_MS: u64 = 60_000;
 
+/// Most bytes of one write, roughly.
+const CHUNK: u64 = 512 << 10;
+
 /// The segments of a folder, and the end that is being written.
 pub(super) struct Log {
     disk: Arc<dyn Disk>,
@@ -166,9 +169,9 @@ impl Log {
         self.next.seq += 1;
     }
 
-    /// Bytes staged.
-    pub(super) fn staged_bytes(&self) -> usize {
-        self.out.len()
+    /// Enough is staged for one write.
+    pub(super) fn wants_commit(&self) -> bool {
+        self.out.len() as u64 >= self.segment_size.min(CHUNK)
     }
 
     /// Bytes written that a power cut may take.
@@ -479,7 +482,10 @@ fn begin(
         create(disk, &name, &head).map_err(failed("creating"))?
     };
     file.sync().and_then(|()| disk.sync_dir()).map_err(failed("fdatasync"))?;
-    disk.remove(POISONED).or_else(absent_is_fine).map_err(failed("removing the mark of failure"))?;
+    disk.remove(POISONED)
+        .and_then(|()| disk.sync_dir())
+        .or_else(absent_is_fine)
+        .map_err(failed("removing the mark of failure"))?;
     Ok(file)
 }
 

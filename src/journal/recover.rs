@@ -57,6 +57,9 @@ struct Look {
     len: u64,
 }
 
+/// The last segment, if there is one, and the earliest of those that were never begun.
+type Ending = (Option<(Position, Look)>, Option<Position>);
+
 /// Reads what is there, cuts off a torn tail, and decides how to go on.
 pub(super) fn recover(disk: &dyn Disk, opener: &Opener<'_>) -> Result<Recovered, OpenError> {
     let names = disk.list().map_err(failed("listing", "folder"))?;
@@ -67,15 +70,13 @@ pub(super) fn recover(disk: &dyn Disk, opener: &Opener<'_>) -> Result<Recovered,
     let (look, unborn) = last_segment(disk, &mut firsts)?;
     let Some((last, look)) = look else { return Ok(from_nothing(opener, unborn, poisoned)) };
     let mut recovery = Recovery { torn_bytes: look.len - look.sound_len, ..Recovery::default() };
-    if recovery.torn_bytes > 0 {
-        truncate(disk, last, look.sound_len)?;
-    }
+    settle(disk, last, Some(look.sound_len).filter(|_| recovery.torn_bytes > 0))?;
 
     let raised = if poisoned { Some(Raised::Poisoned) } else { reason_to_raise(&look, opener) };
     let mut book = look.book.unwrap_or_default();
     book.cursors.retain(|sink, _| opener.sinks.contains(sink));
     let from = slowest(&book.cursors, opener.sinks).unwrap_or_default().max(book.checked);
-    let (mut segments, mut holes) = earlier_segments(disk, &firsts, from)?;
+    let (mut segments, mut holes) = earlier_segments(disk, &firsts, from, book.checked)?;
     segments.push(Segment { first: last, len: look.sound_len, begun_ms: look.begun_ms });
     holes.extend(look.holes);
     holes.retain(|hole| hole.first >= book.checked);
@@ -94,11 +95,7 @@ pub(super) fn recover(disk: &dyn Disk, opener: &Opener<'_>) -> Result<Recovered,
 
 /// The last segment that was really begun. One whose first frame never reached the disk is removed:
 /// nothing is written to a segment before that.
-#[allow(clippy::type_complexity)] // two optional positions, named by the caller
-fn last_segment(
-    disk: &dyn Disk,
-    firsts: &mut Vec<Position>,
-) -> Result<(Option<(Position, Look)>, Option<Position>), OpenError> {
+fn last_segment(disk: &dyn Disk, firsts: &mut Vec<Position>) -> Result<Ending, OpenError> {
     let mut unborn = None;
     while let Some(first) = firsts.pop() {
         let look = look_through(disk, first)?;
@@ -153,23 +150,26 @@ fn reason_to_raise(look: &Look, opener: &Opener<'_>) -> Option<Raised> {
     }
 }
 
-/// All segments but the last. Those from `from` on are read; of the others their beginning.
+/// All segments but the last. Those from `from` on are read; of the others their beginning. Those from
+/// `checked` on are synced.
 fn earlier_segments(
     disk: &dyn Disk,
     firsts: &[Position],
     from: Position,
+    checked: Position,
 ) -> Result<(Vec<Segment>, Vec<Hole>), OpenError> {
-    let unread = firsts.partition_point(|first| *first <= from).saturating_sub(1);
+    let holding = |position| firsts.partition_point(|first| *first <= position).saturating_sub(1);
+    let (unread, settled) = (holding(from), holding(checked));
     let (mut segments, mut holes) = (Vec::with_capacity(firsts.len() + 1), Vec::new());
     for (i, first) in firsts.iter().enumerate() {
+        if i >= settled {
+            settle(disk, *first, None)?;
+        }
         if i < unread {
             segments.push(glance(disk, *first)?);
             continue;
         }
         let look = look_through(disk, *first)?;
-        // A run that crashed may have sealed it without syncing, and nobody would come back to it.
-        let file = disk.open(&segment::name(*first), Access::Write).map_err(failed("opening", "segment"))?;
-        file.sync().map_err(failed("fdatasync", "segment"))?;
         segments.push(Segment { first: *first, len: look.len, begun_ms: look.begun_ms });
         holes.extend(look.holes);
         let torn = look.len - look.sound_len;
@@ -222,10 +222,15 @@ fn look_through(disk: &dyn Disk, first: Position) -> Result<Look, OpenError> {
     Ok(look)
 }
 
-fn truncate(disk: &dyn Disk, first: Position, len: u64) -> Result<(), OpenError> {
+/// Brings a segment to rest on the disk, cut off at `len` if given. A run that crashed may have sealed
+/// it without syncing, and nobody would come back to it.
+fn settle(disk: &dyn Disk, first: Position, len: Option<u64>) -> Result<(), OpenError> {
     let name = segment::name(first);
     let file = disk.open(&name, Access::Write).map_err(failed("opening", &name))?;
-    file.truncate(len).map_err(failed("cutting off the torn end", &name))
+    if let Some(len) = len {
+        file.truncate(len).map_err(failed("cutting off the torn end", &name))?;
+    }
+    file.sync().map_err(failed("fdatasync", &name))
 }
 
 fn failed<'a>(action: &'static str, name: &'a str) -> impl FnOnce(io::Error) -> OpenError + 'a {

@@ -474,3 +474,93 @@ fn positions_read_back_what_they_print() {
     assert_eq!("3/1041".parse(), Ok(at(3, 1041)));
     assert!("1041".parse::<Position>().is_err());
 }
+
+fn start(disk: &faulty::FaultyDisk, settings: &JournalSettings) -> Journal {
+    Journal::start(Arc::new(disk.clone()), settings, "panel", &["kafka"]).expect("the journal starts").0
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
+}
+
+#[test]
+fn after_a_failed_fdatasync_nothing_is_claimed_any_more() {
+    let disk = faulty::FaultyDisk::default();
+    let journal = start(&disk, &settings());
+    let lane = journal.lane();
+    assert_eq!(block_on(lane.append_durable(&record(1))), Ok(()));
+    disk.set(|faults| faults.sync_error = true);
+    assert_eq!(block_on(lane.append_durable(&record(2))), Err(Refused::Poisoned));
+    disk.set(|faults| faults.sync_error = false);
+    assert_eq!(lane.accepts(), Err(Refused::Poisoned));
+    assert_eq!(lane.append(&record(3)), Err(Refused::Poisoned), "trying again would prove nothing");
+    assert_eq!(block_on(lane.append_committed(&record(4))), Err(Refused::Poisoned));
+    assert_eq!(drain(&mut journal.tail("kafka")).len(), 1, "what was claimed before is still delivered");
+    assert!(journal.status().poisoned.is_some_and(|what| what.starts_with("fdatasync")));
+    assert!(journal.close().is_err());
+
+    disk.process_crash();
+    let (again, recovery) = Journal::start(Arc::new(disk), &settings(), "panel", &["kafka"]).expect("starts");
+    assert_eq!((recovery.next, recovery.raised), (at(2, 1), Some(Raised::Poisoned)));
+    assert_eq!(block_on(again.lane().append_durable(&record(5))), Ok(()));
+}
+
+#[test]
+fn a_full_disk_is_survived_without_a_restart() {
+    let disk = faulty::FaultyDisk::default();
+    let journal = start(&disk, &settings());
+    let lane = journal.lane();
+    assert_eq!(block_on(lane.append_committed(&record(1))), Ok(()));
+    disk.set(|faults| faults.room = Some(50));
+    assert_eq!(block_on(lane.append_committed(&record(2))), Err(Refused::Full), "there is room for half of it");
+    assert_eq!(journal.status().lost, [(LossReason::DiskFull, 1)]);
+    disk.set(|faults| faults.room = None);
+    wait_until("the journal notices by itself", || !journal.status().full);
+    assert_eq!(block_on(lane.append_committed(&record(3))), Ok(()));
+    let all = drain(&mut journal.tail("kafka"));
+    let seqs: Vec<u64> = all.iter().map(|(position, _)| position.seq).collect();
+    assert_eq!(seqs, [1, 2, 3], "half a record is taken back, and its number used again");
+    assert!(all[1].1.contains(r#""reason":"disk_full","count":1"#), "{}", all[1].1);
+}
+
+#[test]
+fn a_batch_is_one_write_and_only_those_who_ask_pay_for_a_sync() {
+    let disk = faulty::FaultyDisk::default();
+    let journal = start(&disk, &JournalSettings { linger: Span::millis(200), ..settings() });
+    let lane = journal.lane();
+    // The writer has looked once and naps.
+    thread::sleep(Duration::from_millis(50));
+    let (writes, syncs) = disk.calls();
+    (0..1_000).for_each(|n| lane.append(&record(n)).expect("taken"));
+    journal.flush().expect("flushed");
+    let (after, synced) = disk.calls();
+    assert!(after - writes <= 2, "{} writes for a thousand records", after - writes);
+    assert_eq!(synced, syncs, "sync = os asks for none");
+    block_on(lane.append_durable(&record(0))).expect("durable");
+    assert_eq!(disk.calls().1, syncs + 1);
+}
+
+#[test]
+fn with_sync_disk_a_sink_sees_only_what_a_power_cut_leaves() {
+    let disk = faulty::FaultyDisk::default();
+    let journal = start(&disk, &JournalSettings { sync: Sync::Disk, ..settings() });
+    let lane = journal.lane();
+    (1..=5).for_each(|n| lane.append(&record(n)).expect("taken"));
+    wait_until("it is synced although nobody waits", || journal.status().next == at(1, 6));
+    assert_eq!(drain(&mut journal.tail("kafka")).len(), 5);
+    disk.power_cut(0, 0);
+    let (_, recovery) = Journal::start(Arc::new(disk), &settings(), "panel", &["kafka"]).expect("starts");
+    assert_eq!((recovery.next, recovery.raised), (at(1, 6), None));
+}
+
+#[test]
+fn those_who_wait_learn_that_the_journal_was_closed() {
+    let journal = start(&faulty::FaultyDisk::default(), &settings());
+    let lane = journal.lane();
+    let waiting = lane.append_committed(&record(1));
+    journal.close().expect("closed");
+    assert_eq!(block_on(waiting), Ok(()), "what was handed over before is written");
+    assert_eq!(block_on(lane.append_committed(&record(2))), Err(Refused::Closed));
+    assert_eq!(journal.close(), Ok(()), "closing twice is no error");
+    assert_eq!(journal.flush(), Ok(()), "there is nothing left to wait for");
+}

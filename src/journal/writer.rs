@@ -15,8 +15,6 @@ use super::log::Log;
 use super::{Failed, LossReason, Refused};
 use crate::config::{JournalSettings, Sync, WhenFull};
 
-/// Most bytes of one write.
-const CHUNK: usize = 512 << 10;
 /// `sync = "disk"`, and nobody waits: bytes and time that may be unsynced.
 const UNSYNCED: u64 = 1 << 20;
 const SYNC_EVERY: Duration = Duration::from_millis(200);
@@ -327,7 +325,7 @@ impl Writer {
                     continue;
                 }
                 self.log.stage(record);
-                if self.log.staged_bytes() >= CHUNK {
+                if self.log.wants_commit() {
                     outcome = self.log.commit();
                     if outcome.is_ok() {
                         reached = (i, end);
