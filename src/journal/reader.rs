@@ -82,6 +82,7 @@ impl Reader {
     }
 
     /// The next record or hole. `None`: there is no more for now; asked again later, there may be.
+    #[allow(clippy::should_implement_trait)] // what it returns is borrowed from the reader, which an Iterator can't do
     pub fn next(&mut self) -> Result<Option<Item<'_>>, ReadError> {
         loop {
             if self.open.is_none() && !self.enter_next()? {
