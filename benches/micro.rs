@@ -106,7 +106,7 @@ fn exchange_with_a_session(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn exchange_past_100_rules(bencher: Bencher<'_, '_>) {
     let rule = |n: usize| {
-        let path = if n % 2 == 0 { format!("/exact/{n}") } else { format!("/part{n}/{{id}}/*") };
+        let path = if n.is_multiple_of(2) { format!("/exact/{n}") } else { format!("/part{n}/{{id}}/*") };
         format!("[[rule]]\nname = \"rule {n}\"\nmatch = {{ method = [\"GET\", \"POST\"], path = \"{path}\" }}\n")
     };
     run(bencher, &(0..100).map(rule).collect::<String>(), "/orders/17");
