@@ -11,6 +11,7 @@ use daybook::capture::{Capture, CaptureSettings, Connection, Policy, Sessions};
 use daybook::config::Config;
 use daybook::journal::Journal;
 use daybook::record::{Client, End, Outcome, Record, SCHEMA};
+use daybook::telemetry::Metrics;
 use divan::{Bencher, black_box};
 
 #[global_allocator]
@@ -46,6 +47,7 @@ impl Bench {
         let (journal, _) =
             Journal::open(&folder.path().join("journal"), &config.journal, "bench", &[]).expect("a journal");
         let connection = Rc::new(Connection {
+            listener_index: 0,
             listener: "panel".into(),
             peer: "203.0.113.9".parse().ok(),
             tls_subject: None,
@@ -53,7 +55,12 @@ impl Bench {
             trusted_proxies: Rc::new([]),
             request_id_header: Some(http::HeaderName::from_static("x-request-id")),
         });
-        Self { capture: Capture::new(policy, sessions, journal.lane()), connection, _journal: journal, _folder: folder }
+        Self {
+            capture: Capture::new(policy, sessions, journal.lane(), &Arc::new(Metrics::new([]))),
+            connection,
+            _journal: journal,
+            _folder: folder,
+        }
     }
 
     fn exchange(&self, request: &http::request::Parts, response: &http::response::Parts, body: &Bytes) {

@@ -202,7 +202,7 @@ impl App {
     ) -> Result<(), StartError> {
         let workers = self.workers.capacity();
         let mut shares: Vec<Vec<ListenerParts>> = (0..workers).map(|_| Vec::new()).collect();
-        for (name, sockets) in bound {
+        for (index, (name, sockets)) in bound.into_iter().enumerate() {
             let settings = &self.config.listener[&name];
             let encrypted = matches!(settings.upstream, crate::config::Upstream::Tcp { tls: true, .. });
             let client_tls = match encrypted {
@@ -214,6 +214,7 @@ impl App {
             };
             for (share, bound) in shares.iter_mut().zip(sockets) {
                 share.push(ListenerParts {
+                    index,
                     name: name.clone(),
                     settings: settings.clone(),
                     bound,
@@ -229,6 +230,7 @@ impl App {
                 policy: Arc::clone(&self.policy),
                 sessions: Arc::clone(&self.sessions),
                 lane: self.journal.lane(),
+                metrics: Arc::clone(&self.metrics),
                 draining: draining.clone(),
                 drain_timeout: self.config.drain_timeout.0,
             };

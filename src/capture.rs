@@ -24,9 +24,11 @@ use ipnet::IpNet;
 
 use crate::config::{Defaults, GeoipSettings, IdentitySettings, RedactionSettings, RuleSettings};
 use crate::journal::Lane;
+use crate::telemetry::Metrics;
 
 mod address;
 mod body;
+mod count;
 mod entry;
 mod exchange;
 mod facts;
@@ -51,6 +53,7 @@ pub use exchange::Exchange;
 pub use policy::{Policy, PolicyError};
 pub use sessions::Sessions;
 
+use count::Counters;
 use exchange::{Outlet, Worker};
 use policy::Held;
 
@@ -84,6 +87,8 @@ pub struct Capture {
 pub struct Connection {
     /// The listener's name.
     pub listener: Arc<str>,
+    /// The listener's place among those that [`Metrics`] was made for.
+    pub listener_index: usize,
     /// The other end: of the socket, or as the PROXY protocol header says. `None` on Unix sockets.
     pub peer: Option<IpAddr>,
     /// Subject of the verified client certificate.
@@ -112,14 +117,19 @@ pub struct RefusedHead {
 // === impl Capture ===
 
 impl Capture {
-    /// The capture of one worker thread, which writes to `lane`.
-    pub fn new(policy: Arc<ArcSwap<Policy>>, sessions: Arc<Sessions>, lane: Lane) -> Self {
-        Self::with_outlet(policy, sessions, Outlet::Journal(lane))
+    /// The capture of one worker thread, which writes to `lane` and counts in `metrics`.
+    pub fn new(policy: Arc<ArcSwap<Policy>>, sessions: Arc<Sessions>, lane: Lane, metrics: &Arc<Metrics>) -> Self {
+        Self::with_outlet(policy, sessions, Outlet::Journal(lane), metrics)
     }
 
-    fn with_outlet(policy: Arc<ArcSwap<Policy>>, sessions: Arc<Sessions>, outlet: Outlet) -> Self {
+    fn with_outlet(
+        policy: Arc<ArcSwap<Policy>>,
+        sessions: Arc<Sessions>,
+        outlet: Outlet,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
         let held = RefCell::new(Rc::new(Held::new(policy.load_full())));
-        Self { policy, held, worker: Rc::new(Worker::new(sessions, outlet)) }
+        Self { policy, held, worker: Rc::new(Worker::new(sessions, outlet, Counters::new(metrics))) }
     }
 
     /// A request's head has been read: decides the rule and begins the exchange.
@@ -130,6 +140,16 @@ impl Capture {
     /// A request was refused before it could be read as a whole; the application did not see it.
     pub fn refused(&self, connection: &Rc<Connection>, seen: RefusedHead, status: u16, reason: &'static str) {
         entry::refused(&self.worker, &self.policy(), connection, &seen, status, reason);
+    }
+
+    /// A client has connected.
+    pub fn connected(&self, connection: &Connection) {
+        self.worker.counters.connected(connection.listener_index);
+    }
+
+    /// A client's connection is closed.
+    pub fn disconnected(&self, connection: &Connection) {
+        self.worker.counters.disconnected(connection.listener_index);
     }
 
     /// Daybook is stopping: exchanges dropped from now on are recorded as interrupted.

@@ -141,6 +141,10 @@ impl Forwarder {
         };
         let (mut parts, incoming) = response.into_parts();
         exchange.response_head(&parts);
+        if is_event_stream(&parts.headers) {
+            // It may go on for hours: that it began is worth a record of its own.
+            exchange.response_started();
+        }
         headers::back(&mut parts, client_version);
         if wants_tunnel {
             let accepted = parts.status == StatusCode::SWITCHING_PROTOCOLS;
@@ -252,6 +256,11 @@ impl Forwarder {
         *response.version_mut() = if link.multiplexed { Version::HTTP_2 } else { Version::HTTP_11 };
         response
     }
+}
+
+/// Server-sent events (WHATWG HTML section 9.2).
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// What a request waits with.

@@ -38,6 +38,8 @@ pub use watch::Watch;
 /// One listener on one worker thread.
 pub struct Worker {
     name: Arc<str>,
+    /// Its place among all listeners.
+    index: usize,
     limits: Rc<Limits>,
     /// Connections this worker may have open.
     share: usize,
@@ -55,7 +57,7 @@ pub struct Worker {
 impl Worker {
     /// A listener's part on one of `workers` threads.
     pub fn new(
-        name: &str,
+        (index, name): (usize, &str),
         settings: &ListenerSettings,
         workers: usize,
         tls: Option<Arc<ArcSwap<ServerConfig>>>,
@@ -65,6 +67,7 @@ impl Worker {
     ) -> Rc<Self> {
         Rc::new(Self {
             name: name.into(),
+            index,
             share: settings.limits.connections.div_ceil(workers).max(1),
             limits: Rc::new(settings.limits.clone()),
             proxy_protocol: settings.proxy_protocol,

@@ -103,9 +103,6 @@ pub struct Record<'a> {
     /// Why, in a few words, where `end` is not `complete`.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Text<'a>>,
-    /// Times the request was sent to the application, where it was not once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attempts: Option<u32>,
     /// From the head's last byte read to the response's last byte handed to the kernel, µs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_us: Option<u64>,
@@ -210,9 +207,6 @@ pub struct Timing {
     /// Until the response's head had been read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_byte_us: Option<u64>,
-    /// Time the response waited for the journal (`blocking`, `blocking-strict`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub journal_us: Option<u64>,
 }
 
 /// Who connected, from where.

@@ -15,9 +15,11 @@ use crate::config::ListenerSettings;
 use crate::forward::Forwarder;
 use crate::journal::Lane;
 use crate::listen::{Bound, Watch, Worker};
+use crate::telemetry::Metrics;
 
 /// A listener as one worker gets it.
 pub(super) struct ListenerParts {
+    pub(super) index: usize,
     pub(super) name: String,
     pub(super) settings: ListenerSettings,
     pub(super) bound: Bound,
@@ -32,6 +34,7 @@ pub(super) struct WorkerSetup {
     pub(super) policy: Arc<ArcSwap<Policy>>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) lane: Lane,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) draining: watch::Receiver<bool>,
     pub(super) drain_timeout: Duration,
 }
@@ -66,18 +69,25 @@ pub(super) fn spawn(index: usize, setup: WorkerSetup) -> Result<std::thread::Joi
 }
 
 async fn work(setup: WorkerSetup, started: &mpsc::SyncSender<Result<(), Failed>>) {
-    let capture = Rc::new(Capture::new(setup.policy, setup.sessions, setup.lane));
+    let capture = Rc::new(Capture::new(setup.policy, setup.sessions, setup.lane, &setup.metrics));
     let watch = Watch::new();
     let mut forwarders = Vec::new();
     for listener in setup.listeners {
-        let ListenerParts { name, settings, bound, server_tls, client_tls } = listener;
+        let ListenerParts { index, name, settings, bound, server_tls, client_tls } = listener;
         let forwarder = match Forwarder::new(&settings.upstream, &settings.forward, client_tls, capture.clone()) {
             Ok(forwarder) => forwarder,
             Err(wrong) => return drop(started.send(Err(Failed::Listener(name, wrong)))),
         };
         forwarders.push(forwarder.clone());
-        let worker =
-            Worker::new(&name, &settings, setup.workers, server_tls, capture.clone(), forwarder, watch.clone());
+        let worker = Worker::new(
+            (index, &name),
+            &settings,
+            setup.workers,
+            server_tls,
+            capture.clone(),
+            forwarder,
+            watch.clone(),
+        );
         tokio::task::spawn_local(async move {
             if let Err(error) = worker.accept(bound).await {
                 tracing::error!(listener = %name, %error, "this worker can't accept connections");

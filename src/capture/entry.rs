@@ -47,7 +47,6 @@ pub(super) fn outcome(state: &State, end: End, reason: Option<&str>) -> Option<C
     record.end = Some(end);
     record.reason = reason.map(Text::from);
     record.result = Some(if success { Outcome::Success } else { Outcome::Failure });
-    record.attempts = Some(progress.attempts).filter(|n| *n > 1);
     record.duration_us = Some(micros(duration));
     record.timing = timing(progress.connect, progress.first_byte);
     record.request_bytes = Some(progress.request_bytes);
@@ -74,6 +73,7 @@ pub(super) fn refused(
     reason: &'static str,
 ) {
     let plan = policy.plan(None);
+    worker.counters.refused(connection.listener_index, seen.method.as_ref(), status);
     if plan.level == Level::None {
         return;
     }
@@ -107,19 +107,18 @@ pub(super) fn refused(
         }
         record.host = Some(host);
     }
-    record.client = connection.peer.map(|ip| Client { ip: Some(ip), ..Client::default() });
+    record.client = connection.peer.map(|ip| Client { ip: Some(ip), peer: Some(ip), ..Client::default() });
     drop(write(worker, &record, Mode::Batch));
 }
 
 /// What every stage of an exchange says, save what selectors find and redaction changes.
 fn begin(state: &State) -> Record<'_> {
     let plan = state.plan();
-    let peer = state.connection.peer.filter(|peer| Some(*peer) != state.client);
     let places = state.policy.places.as_ref().filter(|_| plan.geoip);
     let mut escaped = Vec::new();
     let client = Client {
         ip: state.client,
-        peer,
+        peer: state.connection.peer,
         user_agent: text(state.user_agent.as_ref(), "client.user_agent", &mut escaped),
         geo: places.and_then(|places| places.find(state.client?)),
     };
@@ -201,6 +200,7 @@ fn write(worker: &Worker, record: &Record<'_>, mode: Mode) -> Option<Committed> 
     let mut buffer = worker.buffer.borrow_mut();
     buffer.clear();
     record.encode(&mut buffer);
+    worker.counters.record(&record.kind);
     match &worker.outlet {
         Outlet::Journal(lane) => match mode {
             Mode::Batch => {
@@ -220,11 +220,8 @@ fn write(worker: &Worker, record: &Record<'_>, mode: Mode) -> Option<Committed> 
 }
 
 fn timing(connect: Option<Duration>, first_byte: Option<Duration>) -> Option<Timing> {
-    (connect.is_some() || first_byte.is_some()).then(|| Timing {
-        connect_us: connect.map(micros),
-        first_byte_us: first_byte.map(micros),
-        journal_us: None,
-    })
+    (connect.is_some() || first_byte.is_some())
+        .then(|| Timing { connect_us: connect.map(micros), first_byte_us: first_byte.map(micros) })
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -11,6 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 
 use super::body::Tap;
+use super::count::Counters;
 use super::plan::Plan;
 use super::policy::Held;
 use super::rules::Decision;
@@ -30,6 +31,7 @@ pub(super) struct Worker {
     pub(super) sessions: Arc<Sessions>,
     pub(super) outlet: Outlet,
     pub(super) buffer: RefCell<Vec<u8>>,
+    pub(super) counters: Counters,
     /// Daybook is stopping: exchanges that are dropped now were interrupted by it, not by their clients.
     pub(super) interrupted: Cell<bool>,
 }
@@ -63,6 +65,8 @@ pub(super) struct State {
     pub(super) headers: HeaderMap,
     pub(super) progress: RefCell<Progress>,
     done: Cell<bool>,
+    /// The rule says that there is no record; the exchange is counted all the same.
+    left_out: bool,
 }
 
 /// What happened since the request's head.
@@ -74,7 +78,6 @@ pub(super) struct Progress {
     pub(super) response_bytes: u64,
     pub(super) status: Option<u16>,
     pub(super) grpc_status: Option<u32>,
-    pub(super) attempts: u32,
     /// Set where we answered ourselves.
     pub(super) own: Option<(End, &'static str)>,
     /// The response's headers, as far as the plan needs them.
@@ -86,8 +89,14 @@ pub(super) struct Progress {
 // === impl Worker ===
 
 impl Worker {
-    pub(super) fn new(sessions: Arc<Sessions>, outlet: Outlet) -> Self {
-        Self { sessions, outlet, buffer: RefCell::new(Vec::with_capacity(4096)), interrupted: Cell::new(false) }
+    pub(super) fn new(sessions: Arc<Sessions>, outlet: Outlet, counters: Counters) -> Self {
+        Self {
+            sessions,
+            outlet,
+            counters,
+            buffer: RefCell::new(Vec::with_capacity(4096)),
+            interrupted: Cell::new(false),
+        }
     }
 }
 
@@ -121,7 +130,8 @@ impl Exchange {
                 response_body: tap(&policy, plan.response_body, plan.level >= Level::RequestResponse),
                 ..Progress::default()
             }),
-            done: Cell::new(plan.level == Level::None),
+            done: Cell::new(false),
+            left_out: plan.level == Level::None,
             decision,
             connection,
             policy,
@@ -131,7 +141,7 @@ impl Exchange {
 
     /// How safe the record must be before the response goes out.
     pub fn mode(&self) -> Mode {
-        self.0.plan().mode
+        if self.0.left_out { Mode::Batch } else { self.0.plan().mode }
     }
 
     /// The client's request id where it sent a usable one, else ours, which is also the record's `id`.
@@ -150,7 +160,7 @@ impl Exchange {
     /// [`Refused`] when the journal is full under `when_full = "refuse"`, or its disk failed and the
     /// mode promises more than `batch`.
     pub fn admits(&self) -> Result<(), Refused> {
-        if self.0.done.get() {
+        if self.0.left_out {
             return Ok(());
         }
         match &self.0.worker.outlet {
@@ -166,7 +176,7 @@ impl Exchange {
     /// In mode `blocking-strict`: records the intent. The application may see the request only when
     /// this has resolved well; answer 503 otherwise.
     pub fn intent(&self) -> Option<Committed> {
-        if self.mode() != Mode::BlockingStrict || self.0.done.get() {
+        if self.mode() != Mode::BlockingStrict || self.0.left_out {
             return None;
         }
         entry::stage(&self.0, Stage::RequestReceived)
@@ -181,11 +191,6 @@ impl Exchange {
     pub fn first_byte(&self) {
         let elapsed = self.0.began.elapsed();
         self.0.progress.borrow_mut().first_byte.get_or_insert(elapsed);
-    }
-
-    /// How often the request was sent to the application.
-    pub fn attempts(&self, attempts: u32) {
-        self.0.progress.borrow_mut().attempts = attempts;
     }
 
     /// A piece of the request's body has come.
@@ -231,7 +236,7 @@ impl Exchange {
 
     /// Records that the response began, for those that may never end: upgrades and long streams.
     pub fn response_started(&self) {
-        if !self.0.done.get() {
+        if !self.0.done.get() && !self.0.left_out {
             // A stage on the way holds nothing up: the outcome's record will.
             drop(entry::stage(&self.0, Stage::ResponseStarted));
         }
@@ -293,7 +298,8 @@ impl State {
             Some((_, own_reason)) => (end, reason.or(Some(own_reason))),
             None => (end, reason),
         };
-        entry::outcome(self, end, reason)
+        self.worker.counters.exchange(self, self.progress.borrow().status, end);
+        if self.left_out { None } else { entry::outcome(self, end, reason) }
     }
 }
 

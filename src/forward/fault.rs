@@ -21,8 +21,6 @@ pub(super) enum Fault {
     ClientRefused { status: u16, reason: &'static str },
     /// The journal can't take a record and the policy is to do nothing unrecorded.
     JournalFull,
-    /// Something in Daybook itself failed.
-    Internal,
 }
 
 impl Fault {
@@ -38,7 +36,6 @@ impl Fault {
             Self::ClientRefused { status: 408, reason } => (408, End::Timeout, reason),
             Self::ClientRefused { status, reason } => (status, End::Refused, reason),
             Self::JournalFull => (503, End::Refused, "the audit journal can't take a record"),
-            Self::Internal => (500, End::Refused, "internal error in the audit proxy"),
         }
     }
 }

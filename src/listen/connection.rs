@@ -36,8 +36,16 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 pub(super) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Option<SocketAddr>) {
     let opened = tokio::time::timeout(worker.limits.head_timeout.0, open(&worker, stream, peer)).await;
     match opened {
-        Ok(Ok((stream, link))) if link.multiplexed => serve_http2(&worker, stream, link).await,
-        Ok(Ok((stream, link))) => serve_http1(&worker, stream, link).await,
+        Ok(Ok((stream, link))) => {
+            let connection = Rc::clone(&link.connection);
+            worker.capture.connected(&connection);
+            if link.multiplexed {
+                serve_http2(&worker, stream, link).await;
+            } else {
+                serve_http1(&worker, stream, link).await;
+            }
+            worker.capture.disconnected(&connection);
+        }
         Ok(Err(error)) => tracing::debug!(listener = %worker.name, %error, "a connection did not get as far as HTTP"),
         Err(_) => tracing::debug!(listener = %worker.name, "a connection did not get as far as HTTP in time"),
     }
@@ -70,6 +78,7 @@ async fn open(worker: &Worker, stream: Stream, peer: Option<SocketAddr>) -> io::
     };
     let connection = Connection {
         listener: worker.name.clone(),
+        listener_index: worker.index,
         peer,
         tls_subject,
         tls: worker.tls.is_some(),
