@@ -10,6 +10,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use crate::capture::Exchange;
+use crate::config::Mode;
 use crate::journal::Committed;
 use crate::record::End;
 
@@ -177,7 +178,7 @@ impl ResponseBody {
     /// the rule wants it so. `false`: the journal refused.
     pub(super) async fn finish_empty(&mut self) -> bool {
         match self.complete() {
-            Some(committed) => committed.await.is_ok(),
+            Some(committed) => committed.await.is_ok() || self.may_go_unrecorded(),
             None => true,
         }
     }
@@ -190,12 +191,18 @@ impl ResponseBody {
         if let Source::Upstream { lease, .. } = &self.source {
             lease.give_back();
         }
-        if self.exchange.mode() == crate::config::Mode::Batch {
+        if self.exchange.mode() == Mode::Batch {
             self.link.last_byte_given(&self.exchange);
             return None;
         }
         self.link.in_flight.set(false);
         self.exchange.finish(End::Complete, None)
+    }
+
+    /// The application has done what it was asked: in mode `blocking`, under `when_full = "shed"`, the
+    /// loss is counted and the answer goes out.
+    fn may_go_unrecorded(&self) -> bool {
+        self.exchange.mode() == Mode::Blocking && self.exchange.admits().is_ok()
     }
 
     fn broke(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -211,16 +218,13 @@ impl ResponseBody {
 
     fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some((frame, committed)) = &mut self.held else { return Poll::Ready(None) };
-        match std::task::ready!(committed.as_mut().poll(cx)) {
-            Ok(()) => {
-                let frame = frame.take();
-                self.held = None;
-                Poll::Ready(frame.map(Ok))
-            }
-            Err(_) => {
-                self.held = None;
-                self.broke(BodyError::Unrecorded)
-            }
+        let committed = std::task::ready!(committed.as_mut().poll(cx));
+        let frame = frame.take();
+        self.held = None;
+        if committed.is_ok() || self.may_go_unrecorded() {
+            Poll::Ready(frame.map(Ok))
+        } else {
+            self.broke(BodyError::Unrecorded)
         }
     }
 

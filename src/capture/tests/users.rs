@@ -114,7 +114,8 @@ fn sessions_survive_a_restart_of_daybook() {
     let config: Config = toml::from_str(DJANGO).expect("a configuration");
     let sessions = Arc::new(Sessions::open(bench.folder.path(), &config.identity));
     let records = Rc::new(RefCell::new(Vec::new()));
-    let capture = Capture::with_outlet(bench.policy.clone(), sessions, Outlet::Memory(records.clone()), &super::metrics());
+    let capture =
+        Capture::with_outlet(bench.policy.clone(), sessions, Outlet::Memory(records.clone()), &super::metrics());
     let head = get("/").header("cookie", "sessionid=S").body(()).expect("a request").into_parts().0;
     drop(capture.begin(&bench.connection, &head));
     assert!(records.borrow()[0].contains(r#""email":"a@b.pl","source":"session""#), "{records:?}");
