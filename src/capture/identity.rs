@@ -132,7 +132,19 @@ fn named<'f>(facts: &'f Facts<'_>, fields: &[(UserField, Selector)], success: bo
         *place = Some(text.into());
         user.source = user.source.max(Some(source(facts, selector, success)));
     }
+    // Many applications let people sign in by either.
+    if user.email.is_none() {
+        user.email = user.name.as_ref().filter(|name| is_email(name)).cloned();
+    }
     user.source.is_some().then_some(user)
+}
+
+/// Whether a name is an e-mail address, by its look: something, one `@`, a domain with a dot in it.
+fn is_email(name: &str) -> bool {
+    let plain =
+        |part: &str| !part.is_empty() && !part.contains(|c: char| c == '@' || c.is_whitespace() || c.is_control());
+    let domain = |domain: &str| domain.split('.').count() > 1 && domain.split('.').all(plain);
+    name.split_once('@').is_some_and(|(local, rest)| plain(local) && domain(rest))
 }
 
 fn source(facts: &Facts<'_>, selector: &Selector, success: bool) -> UserSource {
@@ -192,4 +204,19 @@ fn person(person: &Person) -> User<'static> {
 fn owned(user: &User<'_>) -> Person {
     let text = |t: &Option<Text<'_>>| t.as_ref().map(|t| Cow::clone(&t.0).into_owned());
     Person { id: text(&user.id), email: text(&user.email), name: text(&user.name) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_email;
+
+    #[test]
+    fn names_that_are_e_mail_addresses_are_told_by_their_look() {
+        for email in ["ada@example.com", "a.b+c@mail.example.org", "ö@exämple.de"] {
+            assert!(is_email(email), "{email}");
+        }
+        for name in ["ada", "ada@", "@example.com", "ada@localhost", "a@b@example.com", "ada@.com", "a b@example.com"] {
+            assert!(!is_email(name), "{name}");
+        }
+    }
 }
