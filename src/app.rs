@@ -184,8 +184,10 @@ impl App {
         if let Err(error) = self.sessions.save() {
             tracing::warn!(%error, "the sessions learnt from logins can't be saved");
         }
-        append_own(&self.lane, "stop", &[]);
+        // Lanes have no order among each other: what the workers wrote comes before the last word.
         let flushed = self.journal.flush();
+        append_own(&self.lane, "stop", &[]);
+        let flushed = flushed.and_then(|()| self.journal.flush());
         // Whatever the workers needed, the sinks get a moment: the journal keeps what they can't take.
         let delivered = self.delivery.stop(deadline.max(Instant::now() + Duration::from_secs(1)));
         let closed = flushed.and_then(|()| self.journal.close());
