@@ -1,124 +1,106 @@
-//! `/live`, `/ready` and `/metrics` of a real process, from its start to SIGTERM.
+//! `/live`, `/ready` and `/metrics` over HTTP: their figures are those of the traffic there was.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::time::Duration;
 
-/// How long anything may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::support::client::Client;
+use crate::support::daybook::{Daybook, Setup};
+use crate::support::eventually;
+use crate::support::message::Message;
+use crate::support::origin::Origin;
 
-/// A `daybook run` that does not outlive its test.
-struct Daybook {
-    child: Child,
-    listener: SocketAddr,
-    admin: SocketAddr,
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn start(origin: &Origin) -> (Daybook, SocketAddr) {
+    let rules = "[[rule]]\nname = \"api\"\nkind = \"api\"\nmatch = { path = \"/api/**\" }\n\
+                 [[rule]]\nname = \"login\"\nkind = \"login\"\nmatch = { path = \"/login\" }\n\
+                 [admin]\nbind = \"127.0.0.1:0\"";
+    let daybook = Setup::new(&origin.url).rest(rules).start();
+    let admin = eventually("the admin address is told", PATIENCE, || {
+        let log = daybook.log();
+        let line = log.lines().find(|line| line.contains("/metrics"))?;
+        line.split("address=").nth(1)?.split(' ').next()?.parse().ok()
+    });
+    (daybook, admin)
 }
 
-impl Daybook {
-    fn start(folder: &std::path::Path) -> Self {
-        let file = folder.join("daybook.toml");
-        let text = format!(
-            "data = {:?}\nworkers = 1\n[listener.panel]\nbind = \"127.0.0.1:0\"\nupstream = \"http://127.0.0.1:1\"\n\
-             [sink.file]\npath = {:?}\n[admin]\nbind = \"127.0.0.1:0\"\n",
-            folder.join("data"),
-            folder.join("records.ndjson")
-        );
-        std::fs::write(&file, text).expect("written");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_daybook"))
-            .args(["run", "--config"])
-            .arg(&file)
-            .env("DAYBOOK_LOG", "info")
-            .stderr(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("daybook starts");
-        let log = BufReader::new(child.stderr.take().expect("piped"));
-        let (mut listener, mut admin, mut seen) = (None, None, String::new());
-        let mut lines = log.lines().map_while(Result::ok);
-        for line in lines.by_ref() {
-            let address = || line.split("address=").nth(1)?.split_whitespace().next()?.parse().ok();
-            if line.contains("listener=panel") {
-                listener = address();
-            } else if line.contains("admin:") {
-                admin = address();
-            }
-            seen.push_str(&line);
-            seen.push('\n');
-            if listener.is_some() && admin.is_some() {
-                break;
-            }
-        }
-        // What is logged later must be read, or the process would stand still at a full pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        let (Some(listener), Some(admin)) = (listener, admin) else {
-            let _ = child.kill();
-            let _ = child.wait();
-            panic!("daybook named no addresses; it logged:\n{seen}");
-        };
-        Self { child, listener, admin }
-    }
-
-    /// SIGTERM, and the exit code.
-    fn terminate(&mut self) -> Option<i32> {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it still runs");
-        let until = Instant::now() + PATIENCE;
-        while Instant::now() < until {
-            if let Some(status) = self.child.try_wait().expect("waited") {
-                return status.code();
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("daybook did not end within {PATIENCE:?} of SIGTERM");
-    }
+fn ask(admin: SocketAddr, path: &str) -> Message {
+    let mut client = Client::connect(admin);
+    client.get(path, "")
 }
 
-impl Drop for Daybook {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn get(to: SocketAddr, path: &str) -> String {
-    let mut socket = TcpStream::connect(to).expect("connects");
-    socket.set_read_timeout(Some(PATIENCE)).expect("set");
-    write!(socket, "GET {path} HTTP/1.1\r\nhost: daybook\r\nconnection: close\r\n\r\n").expect("sent");
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).expect("answered and closed");
-    answer
-}
-
-/// The number behind a metric's name and labels.
-fn number(metrics: &str, name: &str) -> Option<f64> {
-    metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+/// The value of the one sample that begins with `name`.
+fn sample(metrics: &str, name: &str) -> Option<f64> {
+    let mut found = metrics.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let value = found.next()?.parse().ok();
+    assert_eq!(found.next(), None, "{name} is one sample");
+    value
 }
 
 #[test]
-fn a_running_process_is_ready_and_counts_its_records() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut daybook = Daybook::start(folder.path());
-    assert!(get(daybook.admin, "/live").starts_with("HTTP/1.1 200"), "it lives");
-    assert!(get(daybook.admin, "/ready").starts_with("HTTP/1.1 200"), "the listener is bound and the journal accepts");
+fn probes_say_live_and_ready() {
+    let origin = Origin::answering("ok");
+    let (_daybook, admin) = start(&origin);
+    for (path, text) in [("/live", "live\n"), ("/ready", "ready\n")] {
+        let answer = ask(admin, path);
+        assert_eq!((answer.status(), answer.text().as_str()), (200, text));
+    }
+}
 
-    let answer = get(daybook.listener, "/orders");
-    assert!(answer.starts_with("HTTP/1.1 502"), "nothing stands behind: {answer}");
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let metrics = get(daybook.admin, "/metrics");
-        let written = number(&metrics, "daybook_journal_records_total").expect("the journal is counted");
-        let delivered = number(&metrics, "daybook_sink_delivered_records_total{sink=\"file\"}").expect("and its sink");
-        let lag = number(&metrics, "daybook_sink_lag_seconds{sink=\"file\"}").expect("and how far behind it is");
-        if written >= 1.0 && delivered >= written && lag == 0.0 {
-            assert_eq!(number(&metrics, "daybook_journal_accepting"), Some(1.0), "{metrics}");
-            assert!(metrics.ends_with("# EOF\n"), "OpenMetrics ends with a mark");
-            break;
+#[test]
+fn metrics_count_what_happened() {
+    let origin = Origin::new(|visit| {
+        while let Some(request) = visit.request() {
+            if request.line().contains("/missing") {
+                visit.send("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+            } else {
+                visit.ok("ok");
+            }
         }
-        assert!(Instant::now() < until, "the exchange is not recorded and delivered yet:\n{metrics}");
+    });
+    let (daybook, admin) = start(&origin);
+    let mut client = daybook.connect();
+    for path in ["/", "/", "/", "/missing", "/api/a", "/api/b"] {
+        client.get(path, "");
+    }
+    client.send("POST /login HTTP/1.1\r\nHost: app\r\nContent-Length: 3\r\n\r\na=1");
+    client.response();
+    let refused = daybook.connect().get("/bad", "Content-Length: 1\r\nContent-Length: 2\r\n");
+    assert_eq!(refused.status(), 400);
+    daybook.records("all of it", 8, |record| record["method"].is_string() || record["end"] == "refused");
+
+    let expected = [
+        ("daybook_http_requests_total{listener=\"app\",method=\"GET\",status=\"2xx\",end=\"complete\"}", 5.0),
+        ("daybook_http_requests_total{listener=\"app\",method=\"GET\",status=\"4xx\",end=\"complete\"}", 1.0),
+        ("daybook_http_requests_total{listener=\"app\",method=\"GET\",status=\"4xx\",end=\"refused\"}", 1.0),
+        ("daybook_http_requests_total{listener=\"app\",method=\"POST\",status=\"2xx\",end=\"complete\"}", 1.0),
+        ("daybook_http_request_duration_seconds_bucket{le=\"+Inf\",listener=\"app\"}", 8.0),
+        ("daybook_connections_open{listener=\"app\"}", 1.0),
+        ("daybook_records_total{kind=\"api\"}", 2.0),
+        ("daybook_records_total{kind=\"login\"}", 1.0),
+        ("daybook_records_total{kind=\"panel\"}", 5.0),
+        // These eight, and the start.
+        ("daybook_journal_records_total", 9.0),
+        ("daybook_journal_last_sequence", 9.0),
+        ("daybook_journal_accepting", 1.0),
+        ("daybook_sink_delivered_records_total{sink=\"file\"}", 9.0),
+        ("daybook_sink_lag_seconds{sink=\"file\"}", 0.0),
+        ("daybook_sink_up{sink=\"file\"}", 1.0),
+    ];
+    let mut metrics = String::new();
+    let all_there = || {
+        metrics = ask(admin, "/metrics").text();
+        expected.iter().all(|(name, value)| sample(&metrics, name) == Some(*value)).then_some(())
+    };
+    let begun = std::time::Instant::now();
+    let mut all_there = all_there;
+    while all_there().is_none() && begun.elapsed() < PATIENCE {
         std::thread::sleep(Duration::from_millis(50));
     }
-
-    assert_eq!(daybook.terminate(), Some(0), "SIGTERM drains and is no failure");
-    assert!(TcpStream::connect(daybook.admin).is_err(), "nothing listens any more");
+    for (name, value) in expected {
+        assert_eq!(sample(&metrics, name), Some(value), "{name} in:\n{metrics}");
+    }
+    let bytes = sample(&metrics, "daybook_journal_bytes").expect("the journal's size");
+    assert!((1000.0..100_000.0).contains(&bytes), "{bytes} bytes for nine records");
+    assert!(metrics.ends_with("# EOF\n"), "OpenMetrics ends so");
 }

@@ -6,7 +6,6 @@ mod kafka;
 mod outage;
 mod refused;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ use daybook::journal::{Journal, Position, Tail};
 use daybook::record::{Attributes, Record, Value};
 
 use crate::support::eventually;
-use crate::support::kafka::{Received, read};
+use crate::support::kafka::{assert_complete, consume};
 
 const INSTANCE: &str = "panel-1";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -114,45 +113,6 @@ fn settings(brokers: &str, topic: &str) -> KafkaSettings {
 /// A topic name nobody else uses.
 fn topic(of: &str) -> String {
     format!("{of}.{}", std::time::SystemTime::UNIX_EPOCH.elapsed().expect("a clock").as_nanos())
-}
-
-/// Reads until as many different records are there as the journal holds, and a little longer for duplicates.
-fn consume(brokers: &str, topic: &str, expected: usize) -> Vec<Received> {
-    let (mut places, mut looked_at, mut complete_at) = (BTreeSet::new(), 0, None);
-    read(brokers, topic, PATIENCE, |received| {
-        places.extend(received[looked_at..].iter().map(Received::place));
-        looked_at = received.len();
-        if places.len() >= expected {
-            complete_at.get_or_insert_with(Instant::now);
-        }
-        complete_at.is_some_and(|at: Instant| at.elapsed() > Duration::from_millis(500))
-    })
-}
-
-/// The records by place, in the order of their first arrival: each exactly as in the journal, none missing, none out
-/// of order. Later copies of a record must equal the first.
-fn assert_complete(received: &[Received], journaled: &[(Position, Vec<u8>)]) {
-    let mut first = BTreeMap::new();
-    let mut order = Vec::new();
-    for one in received {
-        let (epoch, seq) = one.place();
-        let place = Position { epoch, seq };
-        let known = first.entry(place).or_insert_with(|| {
-            order.push(place);
-            one.payload.clone()
-        });
-        assert_eq!(known, &one.payload, "a copy of {place} differs from it");
-    }
-    let expected: Vec<_> = journaled.iter().map(|(place, _)| *place).collect();
-    assert_eq!(order.len(), expected.len(), "as many records arrived as the journal holds");
-    assert!(
-        order == expected,
-        "they arrived in the journal's order; the first that did not: {:?}",
-        order.iter().zip(&expected).find(|(a, b)| a != b)
-    );
-    for (place, payload) in journaled {
-        assert!(first[place] == *payload, "{place} arrived as it stands in the journal");
-    }
 }
 
 /// Waits for a status.

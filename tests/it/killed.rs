@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use daybook::record::Record;
 
-use crate::support::daybook::{Client, Daybook, application};
 use crate::support::eventually;
 use crate::support::kafka::{create_topic, read, shared};
+use crate::support::panel::{Client, Daybook, application};
 
 /// Paths that clients sent, and those whose answers they read whole.
 #[derive(Default)]

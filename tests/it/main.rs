@@ -2,20 +2,31 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | `admin` | a real process: ready, counted, drained |
+//! | `admin` | `/live`, `/ready` and `/metrics` after real traffic |
 //! | `check` | `daybook check`: what it says and how it exits |
+//! | `cli` | the command line: exit codes, help, `tail`, `demo`, signals |
+//! | `crash` | `kill -9` under load in every mode, full disks, two processes in one folder |
 //! | `delivery` | journal to a real Apache Kafka and to files |
+//! | `django` | Django's admin, unmodified, behind Daybook: its records in Kafka are what happened |
 //! | `killed` | the binary under load, `kill -9`, a closed stdout |
+//! | `outage` | Daybook replaced and killed while the broker is away: everything arrives |
+//! | `secrets` | what must never be written is in no file and no log |
 //! | `walls` | which room may use which; how long files and functions may be |
 //!
 //! `tests/run` prepares what they need (Kafka's jars, nginx, a Python environment) and runs them.
 
 mod admin;
 mod check;
+mod cli;
+mod crash;
 #[cfg(feature = "kafka")]
 mod delivery;
 #[cfg(feature = "kafka")]
+mod django;
+#[cfg(feature = "kafka")]
 mod killed;
 #[cfg(feature = "kafka")]
+mod outage;
+mod secrets;
 mod support;
 mod walls;

@@ -1,20 +1,36 @@
 //! What the tests stand on: real servers, started and ended by the test that needs them.
 
+#[allow(dead_code, reason = "the tests of the proxy need the rest")]
+pub(crate) mod client;
+#[allow(dead_code, reason = "the tests of the proxy need the rest")]
 pub(crate) mod daybook;
 #[cfg(feature = "kafka")]
+pub(crate) mod geoip;
+#[cfg(feature = "kafka")]
 pub(crate) mod kafka;
+#[allow(dead_code, reason = "the tests of the proxy need the rest")]
+pub(crate) mod message;
+#[allow(dead_code, reason = "the tests of the proxy need the rest")]
+pub(crate) mod origin;
+#[cfg(feature = "kafka")]
+pub(crate) mod panel;
+pub(crate) mod secrets;
 
+#[cfg(feature = "kafka")]
 use std::net::TcpListener;
+#[cfg(feature = "kafka")]
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Folder of what `tests/run` prepared: `DAYBOOK_TEST_CACHE`, or `~/.cache/daybook-tests`.
+#[cfg(feature = "kafka")]
 pub(crate) fn cache() -> PathBuf {
     let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/daybook-tests");
     std::env::var_os("DAYBOOK_TEST_CACHE").map_or_else(home, PathBuf::from)
 }
 
 /// A port on 127.0.0.1 that nobody listens on now.
+#[cfg(feature = "kafka")]
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port()
 }

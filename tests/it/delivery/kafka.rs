@@ -6,9 +6,9 @@ use daybook::config::{KafkaSasl, KafkaSettings, KafkaTls, SaslMechanism, Secret}
 use daybook::deliver::SinkState;
 
 use super::{INSTANCE, Setup, assert_complete, await_status, consume, kafka, settings, topic};
-use crate::support::daybook::{Client, Daybook, application};
 use crate::support::eventually;
 use crate::support::kafka::{Broker, PASSWORD, USER, create_topic, read, shared};
+use crate::support::panel::{Client, Daybook, application};
 
 #[test]
 fn records_arrive_once_in_order_with_their_identity_in_key_and_headers() {

@@ -1,5 +1,6 @@
 //! A real Apache Kafka broker: one JVM, KRaft, one node, on 127.0.0.1.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use daybook::journal::Position;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -21,6 +23,9 @@ use super::{cache, eventually, free_port};
 const VERSION: &str = "4.3.1";
 /// A JVM on a busy machine of two cores.
 const START: Duration = Duration::from_secs(120);
+
+/// Longest that records may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The user that the SASL listener knows, by PLAIN and by SCRAM.
 pub(crate) const USER: &str = "daybook";
@@ -192,6 +197,45 @@ pub(crate) fn read(
         }
     }
     received
+}
+
+/// Reads until as many different records are there as the journal holds, and a little longer for duplicates.
+pub(crate) fn consume(brokers: &str, topic: &str, expected: usize) -> Vec<Received> {
+    let (mut places, mut looked_at, mut complete_at) = (BTreeSet::new(), 0, None);
+    read(brokers, topic, PATIENCE, |received| {
+        places.extend(received[looked_at..].iter().map(Received::place));
+        looked_at = received.len();
+        if places.len() >= expected {
+            complete_at.get_or_insert_with(Instant::now);
+        }
+        complete_at.is_some_and(|at: Instant| at.elapsed() > Duration::from_millis(500))
+    })
+}
+
+/// The records by place, in the order of their first arrival: each exactly as in the journal, none missing, none out
+/// of order. Later copies of a record must equal the first.
+pub(crate) fn assert_complete(received: &[Received], journaled: &[(Position, Vec<u8>)]) {
+    let mut first = BTreeMap::new();
+    let mut order = Vec::new();
+    for one in received {
+        let (epoch, seq) = one.place();
+        let place = Position { epoch, seq };
+        let known = first.entry(place).or_insert_with(|| {
+            order.push(place);
+            one.payload.clone()
+        });
+        assert_eq!(known, &one.payload, "a copy of {place} differs from it");
+    }
+    let expected: Vec<_> = journaled.iter().map(|(place, _)| *place).collect();
+    assert_eq!(order.len(), expected.len(), "as many records arrived as the journal holds");
+    assert!(
+        order == expected,
+        "they arrived in the journal's order; the first that did not: {:?}",
+        order.iter().zip(&expected).find(|(a, b)| a != b)
+    );
+    for (place, payload) in journaled {
+        assert!(first[place] == *payload, "{place} arrived as it stands in the journal");
+    }
 }
 
 impl Received {
