@@ -200,9 +200,11 @@ impl ResponseBody {
     }
 
     /// The application has done what it was asked: in mode `blocking`, under `when_full = "shed"`, the
-    /// loss is counted and the answer goes out.
+    /// loss is counted and the answer goes out. So does an answer of our own, which shows nothing that the
+    /// application did: mostly it says just this, that the journal takes nothing.
     fn may_go_unrecorded(&self) -> bool {
-        self.exchange.mode() == Mode::Blocking && self.exchange.admits().is_ok()
+        let shed = self.exchange.mode() == Mode::Blocking && self.exchange.admits().is_ok();
+        shed || matches!(self.source, Source::Own(_))
     }
 
     fn broke(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
