@@ -28,6 +28,7 @@ use crate::config::{ForwardSettings, Mode, Upstream};
 mod body;
 mod fault;
 mod headers;
+mod last_words;
 mod link;
 mod stream;
 mod tls;
@@ -103,11 +104,13 @@ impl Forwarder {
         link.in_flight.set(true);
         let (mut parts, body) = request.into_parts();
         let client_version = parts.version;
+        let is_head = parts.method == http::Method::HEAD;
         let exchange = self.capture.begin(&link.connection, &parts);
-        if let Some(fault) = self.admit(&exchange).await {
-            return Ok(self.own(fault, &exchange, &link).await);
+        if let Some(fault) = self.admit(&parts, &exchange).await {
+            return Ok(self.own(fault, is_head, &exchange, &link).await);
         }
-        let upgrade = headers::upgrade_of(&parts);
+        // With a body, nobody could say where the tunnel begins: an ordinary request.
+        let upgrade = headers::upgrade_of(&parts).filter(|_| hyper::body::Body::is_end_stream(&body));
         let wants_tunnel = upgrade.is_some();
         let expects =
             parts.headers.get(header::EXPECT).is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
@@ -130,31 +133,31 @@ impl Forwarder {
             upload: &upload,
             informational: &informational,
             limit: self.settings.response_timeout.0,
+            takes_informational: client_version == Version::HTTP_11,
         };
         let answered = self.send(request, wants_tunnel, &exchange, waiting).await;
         let (response, lease, upgraded) = match answered {
             Ok(answered) => answered,
-            Err(fault) => {
-                link.upgrade.set(Some(Upgrade::Declined));
-                return Ok(self.own(fault, &exchange, &link).await);
-            }
+            Err(fault) => return Ok(self.own(fault, is_head, &exchange, &link).await),
         };
         let (mut parts, incoming) = response.into_parts();
+        let accepted = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+        if accepted && !wants_tunnel {
+            return Ok(self.own(Fault::Garbage, is_head, &exchange, &link).await);
+        }
         exchange.response_head(&parts);
         if is_event_stream(&parts.headers) {
             // It may go on for hours: that it began is worth a record of its own.
             exchange.response_started();
         }
         headers::back(&mut parts, client_version);
-        if wants_tunnel {
-            let accepted = parts.status == StatusCode::SWITCHING_PROTOCOLS;
-            link.upgrade.set(Some(if accepted { Upgrade::Accepted } else { Upgrade::Declined }));
-            if let (true, Some(upstream)) = (accepted, upgraded) {
-                *link.tunnel.borrow_mut() = Some(Tunnel { upstream, exchange: exchange.clone() });
-                let body = ResponseBody::tunnel(exchange, link);
-                return Ok(Response::from_parts(parts, body));
-            }
+        if let (true, Some(upstream)) = (accepted, upgraded) {
+            link.upgrade.set(Some(Upgrade::Accepted));
+            *link.tunnel.borrow_mut() = Some(Tunnel { upstream, exchange: exchange.clone() });
+            let body = ResponseBody::tunnel(exchange, link);
+            return Ok(Response::from_parts(parts, body));
         }
+        link.upgrade.set(Some(Upgrade::Declined));
         let mut body = ResponseBody::upstream(
             incoming,
             lease,
@@ -163,14 +166,18 @@ impl Forwarder {
             Rc::clone(&link),
         );
         if hyper::body::Body::is_end_stream(&body) && !body.finish_empty().await {
-            return Ok(self.own(Fault::JournalFull, &exchange, &link).await);
+            return Ok(self.own(Fault::JournalFull, is_head, &exchange, &link).await);
         }
         Ok(Response::from_parts(parts, body))
     }
 
-    /// Whether the request may go on at all: the journal takes records, and the intent is on disk
-    /// where the rule wants it there first.
-    async fn admit(&self, exchange: &Exchange) -> Option<Fault> {
+    /// Whether the request may go on at all: it is for an application, the journal takes records,
+    /// and the intent is on disk where the rule wants it there first.
+    async fn admit(&self, head: &http::request::Parts, exchange: &Exchange) -> Option<Fault> {
+        // In HTTP/1 the scanner has refused it already; here too it would make us a tunnel to anywhere.
+        if head.method == http::Method::CONNECT {
+            return Some(Fault::ClientRefused { status: 405, reason: "CONNECT is not offered" });
+        }
         if exchange.admits().is_err() {
             return Some(Fault::JournalFull);
         }
@@ -223,7 +230,7 @@ impl Forwarder {
             match waiting.for_response(&mut sender, request).await {
                 Ok(response) => {
                     exchange.first_byte();
-                    return Ok((response, Lease::new(&self.pool, sender), upgraded));
+                    return Ok((response, Lease::new(&self.pool, sender, waiting.upload), upgraded));
                 }
                 // Not a byte was sent, on a connection that had been kept: the next one will do.
                 Err(Lost::Failed(SendFailed { unsent: Some(unsent), .. })) if connect.is_zero() => request = unsent,
@@ -240,12 +247,18 @@ impl Forwarder {
         }
     }
 
-    /// A response of our own.
-    async fn own(&self, fault: Fault, exchange: &Exchange, link: &Rc<Link>) -> Response<ResponseBody> {
+    /// A response of our own; without a body where the client asked for the head only.
+    async fn own(&self, fault: Fault, is_head: bool, exchange: &Exchange, link: &Rc<Link>) -> Response<ResponseBody> {
+        link.upgrade.set(Some(Upgrade::Declined));
         let (status, end, reason) = fault.answer();
         exchange.own_response(status, end, reason);
-        let text = fault::body(status, reason, exchange.request_id());
-        let mut response = Response::new(ResponseBody::own(text, exchange.clone(), Rc::clone(link)));
+        let text = if is_head { String::new() } else { fault::body(status, reason, exchange.request_id()) };
+        let mut body = ResponseBody::own(text, exchange.clone(), Rc::clone(link));
+        if is_head {
+            // There is nothing better to answer than what is being answered.
+            let _ = body.finish_empty().await;
+        }
+        let mut response = Response::new(body);
         *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -266,10 +279,12 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 /// What a request waits with.
 struct Waiting<'a> {
     link: &'a Rc<Link>,
-    upload: &'a Upload,
+    upload: &'a Rc<Upload>,
     informational: &'a Informational,
     /// From the end of the request to the response's head.
     limit: Duration,
+    /// HTTP/1.0 knows no 1xx (RFC 9110 section 15.2), and hyper writes none in HTTP/2.
+    takes_informational: bool,
 }
 
 /// Why there is no response.
@@ -321,7 +336,7 @@ impl Waiting<'_> {
         for (status, mut headers) in inner.0.drain(..) {
             if status == StatusCode::CONTINUE {
                 self.upload.open();
-            } else {
+            } else if self.takes_informational {
                 headers.remove(header::CONNECTION);
                 self.link.inform(status.as_u16(), status.canonical_reason().unwrap_or("Informational"), &headers);
             }

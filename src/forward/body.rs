@@ -24,8 +24,8 @@ pub enum BodyError {
     /// The other side's bytes ended or failed.
     #[error("the body broke off")]
     Source(#[source] hyper::Error),
-    /// Nothing came for `read_idle_timeout`.
-    #[error("the application fell silent within its response")]
+    /// Nothing came for `read_idle_timeout` (response) or `body_idle_timeout` (request).
+    #[error("nothing more came for too long")]
     Silent,
     /// The record could not be made durable, and the rule says nothing is released without.
     #[error("the audit journal did not take the record")]
@@ -70,6 +70,8 @@ pub(super) struct RequestBody {
     exchange: Exchange,
     link: Rc<Link>,
     upload: Rc<Upload>,
+    /// HTTP/2 only: an HTTP/1 connection's silence is seen by the watch.
+    idle: Option<IdleTimer>,
 }
 
 impl RequestBody {
@@ -77,7 +79,9 @@ impl RequestBody {
         if inner.is_end_stream() {
             upload.ended.set(Some(Instant::now()));
         }
-        Self { inner, exchange, link, upload }
+        let timed = link.multiplexed && !inner.is_end_stream();
+        let idle = timed.then(|| IdleTimer::new(link.body_idle_timeout));
+        Self { inner, exchange, link, upload, idle }
     }
 
     fn ended(&self) {
@@ -97,7 +101,17 @@ impl Body for RequestBody {
             *self.upload.waker.borrow_mut() = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
+            if self.idle.as_mut().is_some_and(|timer| timer.poll_silent(cx)) {
+                let reason = "the request body stopped coming";
+                self.upload.fault.set(Some(Fault::ClientRefused { status: 408, reason }));
+                return Poll::Ready(Some(Err(BodyError::Silent)));
+            }
+            return Poll::Pending;
+        };
+        if let Some(timer) = &mut self.idle {
+            timer.heard();
+        }
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
@@ -153,14 +167,35 @@ enum Source {
     Tunnel,
 }
 
+/// Measures a silence. It begins when something is waited for, not when something last came: the
+/// other side of the proxy may be the one that took its time.
 struct IdleTimer {
     limit: Duration,
     sleep: Pin<Box<tokio::time::Sleep>>,
+    silent: bool,
+}
+
+impl IdleTimer {
+    fn new(limit: Duration) -> Self {
+        Self { limit, sleep: Box::pin(tokio::time::sleep(limit)), silent: false }
+    }
+
+    /// Nothing came: whether that is so for too long.
+    fn poll_silent(&mut self, cx: &mut Context<'_>) -> bool {
+        if !std::mem::replace(&mut self.silent, true) {
+            self.sleep.as_mut().reset(tokio::time::Instant::now() + self.limit);
+        }
+        self.sleep.as_mut().poll(cx).is_ready()
+    }
+
+    fn heard(&mut self) {
+        self.silent = false;
+    }
 }
 
 impl ResponseBody {
     pub(super) fn upstream(inner: Incoming, lease: Lease, idle: Duration, exchange: Exchange, link: Rc<Link>) -> Self {
-        let idle = (!idle.is_zero()).then(|| IdleTimer { limit: idle, sleep: Box::pin(tokio::time::sleep(idle)) });
+        let idle = (!idle.is_zero()).then(|| IdleTimer::new(idle));
         Self { source: Source::Upstream { inner, lease, idle }, exchange, link, held: None, done: false }
     }
 
@@ -178,7 +213,11 @@ impl ResponseBody {
     /// the rule wants it so. `false`: the journal refused.
     pub(super) async fn finish_empty(&mut self) -> bool {
         match self.complete() {
-            Some(committed) => committed.await.is_ok() || self.may_go_unrecorded(),
+            Some(committed) => {
+                let goes = committed.await.is_ok() || self.may_go_unrecorded();
+                self.link.last_byte_given(None);
+                goes
+            }
             None => true,
         }
     }
@@ -192,11 +231,14 @@ impl ResponseBody {
             lease.give_back();
         }
         if self.exchange.mode() == Mode::Batch {
-            self.link.last_byte_given(&self.exchange);
+            self.link.last_byte_given(Some(&self.exchange));
             return None;
         }
-        self.link.in_flight.set(false);
-        self.exchange.finish(End::Complete, None)
+        let committed = self.exchange.finish(End::Complete, None);
+        if committed.is_none() {
+            self.link.last_byte_given(None);
+        }
+        committed
     }
 
     /// The application has done what it was asked: in mode `blocking`, under `when_full = "shed"`, the
@@ -224,6 +266,7 @@ impl ResponseBody {
         let frame = frame.take();
         self.held = None;
         if committed.is_ok() || self.may_go_unrecorded() {
+            self.link.last_byte_given(None);
             Poll::Ready(frame.map(Ok))
         } else {
             self.broke(BodyError::Unrecorded)
@@ -271,12 +314,12 @@ impl Body for ResponseBody {
         };
         match Pin::new(&mut *inner).poll_frame(cx) {
             Poll::Pending => {
-                let silent = idle.as_mut().is_some_and(|timer| timer.sleep.as_mut().poll(cx).is_ready());
+                let silent = idle.as_mut().is_some_and(|timer| timer.poll_silent(cx));
                 if silent { this.broke(BodyError::Silent) } else { Poll::Pending }
             }
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(timer) = idle {
-                    timer.sleep.as_mut().reset(tokio::time::Instant::now() + timer.limit);
+                    timer.heard();
                 }
                 let last = inner.is_end_stream();
                 if let Some(data) = frame.data_ref() {

@@ -8,6 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::Waker;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -33,6 +34,8 @@ pub struct Link {
     pub(super) peer_text: Option<http::HeaderValue>,
     /// The peer is a trusted proxy: what it says of its own client is kept.
     pub(super) peer_trusted: bool,
+    /// Longest silence within a request body.
+    pub(super) body_idle_timeout: Duration,
     /// HTTP/2: many exchanges at once, and none of what stands below.
     pub multiplexed: bool,
     /// An exchange is between its head and its last byte.
@@ -43,7 +46,9 @@ pub struct Link {
     pub refusal: Cell<Option<Refusal>>,
     /// The client did not read for too long.
     pub write_stalled: Cell<bool>,
-    /// A response whose last byte has been handed to hyper, not yet to the kernel.
+    /// The response's last byte has been handed to hyper, not yet to the kernel.
+    pub last_byte: Cell<bool>,
+    /// That response's exchange, where it is not recorded yet.
     pub finishing: RefCell<Option<Exchange>>,
     /// Informational responses, to be written before anything else.
     pub informational: RefCell<Vec<u8>>,
@@ -53,6 +58,9 @@ pub struct Link {
     pub tunnel: RefCell<Option<Tunnel>>,
     /// Whether the answer to an upgrade request is known, and which.
     pub upgrade: Cell<Option<Upgrade>>,
+    /// hyper was kept from reading although the socket may have more (or its end) for it. It believes
+    /// that the socket will wake it, so it must be woken once it may read on.
+    pub held_back: Cell<bool>,
     /// Wakes the connection's task.
     pub waker: RefCell<Option<Waker>>,
 }
@@ -68,22 +76,25 @@ pub enum Upgrade {
 
 impl Link {
     /// A fresh connection.
-    pub fn new(connection: Rc<Connection>, multiplexed: bool) -> Rc<Self> {
+    pub fn new(connection: Rc<Connection>, multiplexed: bool, body_idle_timeout: Duration) -> Rc<Self> {
         let peer = connection.peer;
         Rc::new(Self {
             peer_text: peer.and_then(|ip| http::HeaderValue::from_str(&ip.to_string()).ok()),
             peer_trusted: peer.is_some_and(|ip| connection.trusted_proxies.iter().any(|net| net.contains(&ip))),
             connection,
+            body_idle_timeout,
             multiplexed,
             in_flight: Cell::new(false),
             fin: Cell::new(false),
             refusal: Cell::new(None),
             write_stalled: Cell::new(false),
+            last_byte: Cell::new(false),
             finishing: RefCell::new(None),
             informational: RefCell::new(Vec::new()),
             flushed: Cell::new(true),
             tunnel: RefCell::new(None),
             upgrade: Cell::new(None),
+            held_back: Cell::new(false),
             waker: RefCell::new(None),
         })
     }
@@ -95,29 +106,33 @@ impl Link {
         }
     }
 
-    /// The last byte of a response is in hyper's hands: its record is made once the kernel has it.
-    pub(super) fn last_byte_given(&self, exchange: &Exchange) {
-        if self.multiplexed {
-            let _ = exchange.finish(End::Complete, None);
-        } else {
-            *self.finishing.borrow_mut() = Some(exchange.clone());
+    /// The last byte of a response is in hyper's hands. `exchange`: its record is still to be made,
+    /// once the kernel has that byte.
+    pub(super) fn last_byte_given(&self, exchange: Option<&Exchange>) {
+        self.last_byte.set(true);
+        match exchange {
+            Some(exchange) if self.multiplexed => drop(exchange.finish(End::Complete, None)),
+            exchange => *self.finishing.borrow_mut() = exchange.cloned(),
         }
     }
 
-    /// The kernel has every byte of every response so far.
-    pub fn all_written(&self) {
+    /// The kernel has every byte of every response so far; `true` when that ended an exchange.
+    pub fn all_written(&self) -> bool {
         self.flushed.set(true);
-        if self.fin.get() {
-            // Whether the client still reads is asked when the connection ends.
-            if self.finishing.borrow().is_some() {
-                self.in_flight.set(false);
-            }
-            return;
+        if !self.last_byte.replace(false) {
+            return false;
         }
-        if let Some(exchange) = self.finishing.borrow_mut().take() {
-            self.in_flight.set(false);
+        self.in_flight.set(false);
+        if self.held_back.replace(false) {
+            self.wake();
+        }
+        // After a FIN, whether the client still reads is asked when the connection ends.
+        if !self.fin.get()
+            && let Some(exchange) = self.finishing.borrow_mut().take()
+        {
             let _ = exchange.finish(End::Complete, None);
         }
+        true
     }
 
     /// Queues an informational response (1xx), unless an earlier response is still being written:

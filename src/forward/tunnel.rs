@@ -3,7 +3,6 @@
 use std::io;
 
 use bytes::Bytes;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 
@@ -28,7 +27,8 @@ impl Tunnel {
         };
         self.exchange.response_started();
         let (mut up, mut down) = (0, 0);
-        let ended = copy_both(client, upgraded.io, upgraded.read_buf, &mut up, &mut down).await;
+        let ended =
+            copy_both(client, upgraded.io.into_inner().into_inner(), upgraded.read_buf, &mut up, &mut down).await;
         self.exchange.tunnel_bytes(up, down);
         let _ = match ended {
             Ok(()) => self.exchange.finish(End::Complete, None),
@@ -48,13 +48,13 @@ enum Broken {
 
 async fn copy_both<C: AsyncRead + AsyncWrite + Unpin>(
     client: C,
-    upstream: TokioIo<Stream>,
+    upstream: Stream,
     early: Bytes,
     up: &mut u64,
     down: &mut u64,
 ) -> Result<(), Broken> {
     let (mut client_read, mut client_write) = tokio::io::split(client);
-    let (mut upstream_read, mut upstream_write) = tokio::io::split(upstream.into_inner());
+    let (mut upstream_read, mut upstream_write) = tokio::io::split(upstream);
     let upward = async { copy(&mut client_read, &mut upstream_write, up, Broken::Client, Broken::Upstream).await };
     let downward = async {
         if !early.is_empty() {

@@ -23,12 +23,13 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::config::{ForwardSettings, Upstream, UpstreamProtocol};
 
-use super::body::RequestBody;
+use super::body::{RequestBody, Upload};
 use super::fault::Fault;
+use super::last_words::LastWords;
 use super::stream::Stream;
 
 /// What is left of an upstream connection after its 101: the socket and what was read beyond the head.
-pub(super) type Upgraded = http1::Parts<TokioIo<Stream>>;
+pub(super) type Upgraded = http1::Parts<TokioIo<LastWords>>;
 
 /// One application, as one worker knows it.
 pub(super) struct Pool {
@@ -190,7 +191,7 @@ impl Pool {
 
 async fn open_http1(stream: Stream) -> hyper::Result<Http1> {
     let (sender, mut connection) =
-        http1::Builder::new().preserve_header_case(true).handshake(TokioIo::new(stream)).await?;
+        http1::Builder::new().preserve_header_case(true).handshake(TokioIo::new(LastWords::new(stream))).await?;
     let upgraded: Rc<RefCell<Option<oneshot::Sender<Upgraded>>>> = Rc::default();
     let slot = Rc::clone(&upgraded);
     tokio::task::spawn_local(async move {
@@ -251,18 +252,23 @@ impl Sender {
 pub(super) struct Lease {
     pool: Rc<Pool>,
     connection: Cell<Option<Http1>>,
+    upload: Rc<Upload>,
 }
 
 impl Lease {
-    pub(super) fn new(pool: &Rc<Pool>, sender: Sender) -> Self {
+    pub(super) fn new(pool: &Rc<Pool>, sender: Sender, upload: &Rc<Upload>) -> Self {
         let connection = match sender {
             Sender::Http1(connection) => Some(connection),
             Sender::Http2(_) => None,
         };
-        Self { pool: Rc::clone(pool), connection: Cell::new(connection) }
+        Self { pool: Rc::clone(pool), connection: Cell::new(connection), upload: Rc::clone(upload) }
     }
 
     pub(super) fn give_back(&self) {
+        // An answer that came before the end of its request: that upload still has the connection.
+        if self.upload.ended.get().is_none() {
+            return;
+        }
         if let Some(connection) = self.connection.take() {
             connection.upgraded.borrow_mut().take();
             self.pool.keep(connection);

@@ -34,7 +34,13 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 
 /// Serves one connection. Everything that goes wrong is either a record or not worth one.
 pub(super) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Option<SocketAddr>) {
-    let opened = tokio::time::timeout(worker.limits.head_timeout.0, open(&worker, stream, peer)).await;
+    let opening = tokio::time::timeout(worker.limits.head_timeout.0, open(&worker, stream, peer));
+    let opened = tokio::select! {
+        biased;
+        opened = opening => opened,
+        // Who has sent nothing yet loses nothing, and holds nothing up.
+        () = worker.watch.draining() => return,
+    };
     match opened {
         Ok(Ok((stream, link))) => {
             let connection = Rc::clone(&link.connection);
@@ -85,7 +91,7 @@ async fn open(worker: &Worker, stream: Stream, peer: Option<SocketAddr>) -> io::
         trusted_proxies: worker.trusted_proxies.clone(),
         request_id_header: worker.request_id_header.clone(),
     };
-    Ok((stream, Link::new(Rc::new(connection), http2)))
+    Ok((stream, Link::new(Rc::new(connection), http2, worker.limits.body_idle_timeout.0)))
 }
 
 /// Looks at the first bytes without taking them.

@@ -99,7 +99,8 @@ impl Scanner {
                 State::Head | State::ChunkSize | State::ChunkEnd | State::Trailers => self.scan_line(&data[at..]),
             };
             at += step.map_err(|refusal| Refused { keep, refusal })?;
-            if self.state != State::Head || self.at_start() {
+            // An upgrade request that did not wait for its answer is refused as a whole.
+            if self.state != State::Upgrading && (self.state != State::Head || self.at_start()) {
                 keep = at;
             }
         }
@@ -151,6 +152,10 @@ impl Scanner {
 
     /// Takes the rest of one line, or all of `data` when the line does not end in it.
     fn scan_line(&mut self, data: &[u8]) -> Result<usize, Refusal> {
+        if self.state == State::Head && self.at_start() {
+            // A refusal must not be told of the request before it.
+            self.request_line.clear();
+        }
         let end = memchr::memchr(b'\n', data);
         let taken = end.map_or(data.len(), |lf| lf + 1);
         self.size += taken;

@@ -73,6 +73,8 @@ impl Wire {
     /// What silence means at this place.
     fn wait_at(&self, place: Place) {
         match place {
+            // A client that does not read is not forgiven because we look whether it has sent more.
+            Place::Between if self.link.in_flight.get() && self.waiting.get().0 == Waiting::Read => {}
             Place::Between if self.link.in_flight.get() => self.wait(Waiting::Nothing),
             Place::Between => self.wait(Waiting::Request),
             Place::Head => self.wait(Waiting::Head),
@@ -84,6 +86,8 @@ impl Wire {
     pub(super) fn too_slow(&self, waiting: Waiting) {
         match waiting {
             Waiting::Nothing => return,
+            // A pipelined request came before the wait for it was over.
+            Waiting::Request if self.link.in_flight.get() => return,
             Waiting::Request => self.link.fin.set(true),
             Waiting::Head => {
                 self.refuse(Refusal { status: 408, reason: "the request head took too long" }, Place::Head)
@@ -145,10 +149,16 @@ impl Wire {
         let written = write(Pin::new(stream), cx);
         match &written {
             Poll::Pending => self.wait(Waiting::Read),
-            Poll::Ready(_) if self.waiting.get().0 == Waiting::Read => self.waiting.set((Waiting::Nothing, 0)),
-            Poll::Ready(_) => {}
+            Poll::Ready(_) => self.read_on(),
         }
         written
+    }
+
+    /// The client reads.
+    fn read_on(&self) {
+        if self.waiting.get().0 == Waiting::Read {
+            self.waiting.set((Waiting::Nothing, 0));
+        }
     }
 }
 
@@ -167,6 +177,7 @@ impl AsyncRead for Guard {
         };
         let answering = link.in_flight.get() && place != Place::Body && !wire.refused_in_body.get();
         if upgrading || (answering && (link.fin.get() || link.refusal.get().is_some())) {
+            link.held_back.set(true);
             return Poll::Pending;
         }
         if link.fin.get() || link.refusal.get().is_some() {
@@ -190,6 +201,7 @@ impl AsyncRead for Guard {
                     wire.inspect(buf, before);
                 }
                 if buf.filled().len() == before && answering {
+                    link.held_back.set(true);
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(()))
@@ -217,6 +229,9 @@ impl AsyncWrite for Guard {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let wire = &*self.0;
+        if wire.link.write_stalled.get() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         let flushed = match wire.stream.borrow_mut().as_mut() {
             None => return Poll::Ready(Ok(())),
             Some(stream) => match wire.poll_informational(stream, cx) {
@@ -224,8 +239,17 @@ impl AsyncWrite for Guard {
                 other => other,
             },
         };
-        if let Poll::Ready(Ok(())) = flushed {
-            wire.link.all_written();
+        match &flushed {
+            Poll::Ready(Ok(())) => {
+                wire.read_on();
+                if wire.link.all_written() {
+                    // hyper waits for the socket already and does not ask again.
+                    wire.wait_at(wire.scanner.borrow().place());
+                }
+            }
+            // TLS has taken the bytes and can't pass them on.
+            Poll::Pending => wire.wait(Waiting::Read),
+            Poll::Ready(Err(_)) => {}
         }
         flushed
     }
