@@ -10,6 +10,7 @@
 //! | `django` | Django's admin, unmodified, behind Daybook: its records in Kafka are what happened |
 //! | `killed` | the binary under load, `kill -9`, a closed stdout |
 //! | `outage` | Daybook replaced and killed while the broker is away: everything arrives |
+//! | `proxy` | connections through the real binary: what a proxy must not change, lose or misreport |
 //! | `secrets` | what must never be written is in no file and no log |
 //! | `walls` | which room may use which; how long files and functions may be |
 //!
@@ -27,6 +28,7 @@ mod django;
 mod killed;
 #[cfg(feature = "kafka")]
 mod outage;
+mod proxy;
 mod secrets;
 mod support;
 mod walls;

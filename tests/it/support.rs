@@ -1,16 +1,13 @@
 //! What the tests stand on: real servers, started and ended by the test that needs them.
 
-#[allow(dead_code, reason = "the tests of the proxy need the rest")]
 pub(crate) mod client;
-#[allow(dead_code, reason = "the tests of the proxy need the rest")]
 pub(crate) mod daybook;
 #[cfg(feature = "kafka")]
 pub(crate) mod geoip;
+pub(crate) mod http2;
 #[cfg(feature = "kafka")]
 pub(crate) mod kafka;
-#[allow(dead_code, reason = "the tests of the proxy need the rest")]
 pub(crate) mod message;
-#[allow(dead_code, reason = "the tests of the proxy need the rest")]
 pub(crate) mod origin;
 #[cfg(feature = "kafka")]
 pub(crate) mod panel;

@@ -28,8 +28,6 @@ struct State {
 
 /// One connection to the application.
 pub(crate) struct Visit {
-    /// From 0.
-    pub(crate) number: usize,
     pub(crate) reader: Reader<Socket>,
     state: Arc<State>,
 }
@@ -86,9 +84,9 @@ impl Origin {
         let (script, shared) = (Arc::new(script), Arc::clone(&state));
         std::thread::spawn(move || {
             while let Some(socket) = accept() {
-                let number = shared.connections.fetch_add(1, Ordering::SeqCst);
+                shared.connections.fetch_add(1, Ordering::SeqCst);
                 let (script, state) = (Arc::clone(&script), Arc::clone(&shared));
-                std::thread::spawn(move || script(&mut Visit { number, reader: Reader::new(socket), state }));
+                std::thread::spawn(move || script(&mut Visit { reader: Reader::new(socket), state }));
             }
         });
         Self { url, state }
@@ -123,6 +121,11 @@ impl Visit {
         let message = self.reader.head()?;
         self.arrived(&message);
         Some(message)
+    }
+
+    /// Leaves a mark among the requests: something was seen that is no request.
+    pub(crate) fn mark(&self, what: &str) {
+        self.arrived(&Message { head: what.to_owned(), ..Message::default() });
     }
 
     fn arrived(&self, message: &Message) -> usize {
@@ -163,10 +166,17 @@ impl Visit {
     }
 
     /// Closes with a reset.
-    pub(crate) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) -> bool {
         if let Socket::Tcp(tcp) = self.reader.get_mut() {
             socket2::SockRef::from(&*tcp).set_linger(Some(Duration::ZERO)).expect("an open socket");
         }
+        true
+    }
+
+    /// Does nothing for so long.
+    pub(crate) fn idle(&mut self, time: Duration) -> bool {
+        std::thread::sleep(time);
+        true
     }
 }
 
