@@ -130,6 +130,31 @@ fn plant_in_faults(daybook: &Daybook) {
     client.reset();
 }
 
+/// The same over HTTP/2, by prior knowledge, which has a library and logs of its own.
+fn plant_over_http2(daybook: &Daybook) {
+    use http_body_util::{BodyExt, Full};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let response = runtime.block_on(async {
+        let socket = tokio::net::TcpStream::connect(daybook.address()).await.expect("Daybook listens");
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket));
+        let (mut sender, connection) = handshake.await.expect("HTTP/2");
+        tokio::spawn(connection);
+        let body = "username=ada&password=pw-form-7d1f20aa4b&csrfmiddlewaretoken=csrf-form-1029384756abcd";
+        let request = http::Request::post(format!("http://{}/two?api_key=key-query-77bd02c4e19a", daybook.address()))
+            .header("authorization", "Bearer bearer-e7a9d15c3b2f48")
+            .header("cookie", "sid=cookie-session-a81f3cd9907e; tracker=cookie-other-55d0e1c2b3a4")
+            .header("x-api-key", "key-header-3b2a190f8e7d")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Full::<bytes::Bytes>::from(body))
+            .expect("a request");
+        let response = sender.send_request(request).await.expect("a response");
+        response.into_body().collect().await.expect("as a whole").to_bytes()
+    });
+    assert!(!response.is_empty());
+}
+
 fn planted() -> Vec<String> {
     PLANTED.map(str::to_owned).into()
 }
@@ -145,14 +170,16 @@ fn planted_secrets_are_in_no_file_and_no_log() {
     let origin = application();
     let daybook = Setup::new(&origin.url).log("trace").rest(RULES).start();
     plant(&daybook);
+    plant_over_http2(&daybook);
     plant_in_faults(&daybook);
+    awaited(&daybook, "/two");
     awaited(&daybook, "/gone");
     awaited(&daybook, "/odd");
     let mut daybook = daybook;
     daybook.signal(rustix::process::Signal::TERM);
     assert_eq!(daybook.ended().code(), Some(0));
     assert_nowhere(&daybook, &planted());
-    assert!(daybook.log().contains("DEBUG"), "everything was logged:\n{}", daybook.log());
+    assert!(daybook.log().contains("TRACE"), "everything was logged:\n{}", daybook.log());
 
     let record = daybook.outcome("/api/account");
     assert_eq!(record["api_key"]["hint"], "…8e7d", "an API key keeps its last four characters: {record:#}");
