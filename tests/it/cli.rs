@@ -2,13 +2,17 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
+use tempfile::TempDir;
 
+use crate::support::client::Client;
 use crate::support::daybook::Daybook;
+use crate::support::eventually;
 use crate::support::origin::Origin;
 
 fn daybook(arguments: &[&str]) -> Command {
@@ -94,36 +98,85 @@ fn what_is_not_there_exits_69_and_a_wrong_file_78() {
     }
 }
 
+/// `daybook run` without a file, and a client of it.
+struct Running {
+    child: Child,
+    client: Client,
+    log: Arc<Mutex<String>>,
+    _data: TempDir,
+}
+
+impl Running {
+    fn before(origin: &Origin) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut child = daybook(&["run", "--listen", "127.0.0.1:0", "--upstream", &origin.url])
+            .arg("--data")
+            .arg(dir.path().join("data"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
+        let listening = lines.find(|line| line.contains(": listening ")).expect("it listens");
+        let address = listening.split("address=").nth(1).and_then(|rest| rest.split(' ').next()).expect("an address");
+        let client = Client::connect(address.parse().expect("an address"));
+        let log = Arc::<Mutex<String>>::default();
+        let told = Arc::clone(&log);
+        std::thread::spawn(move || lines.for_each(|line| told.lock().expect("no panic").push_str(&line)));
+        Self { child, client, log, _data: dir }
+    }
+
+    fn terminate(&mut self) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), Signal::TERM).expect("it runs");
+    }
+
+    fn code(&mut self) -> Option<i32> {
+        self.child.wait().expect("our child").code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 #[test]
 fn run_without_a_file_prints_records_and_ends_well_on_sigterm() {
     let origin = Origin::answering("ok");
-    let dir = tempfile::tempdir().expect("a folder");
-    let mut child = daybook(&["run", "--listen", "127.0.0.1:0", "--upstream", &origin.url])
-        .arg("--data")
-        .arg(dir.path().join("data"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary runs");
-    let mut log = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
-    let listening = log.find(|line| line.contains(": listening ")).expect("it listens");
-    let address = listening.split("address=").nth(1).and_then(|rest| rest.split(' ').next()).expect("an address");
-    let mut client = crate::support::client::Client::connect(address.parse().expect("an address"));
-    assert_eq!(client.get("/orders?page=2", "").status(), 200);
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).expect("it runs");
+    let mut running = Running::before(&origin);
+    assert_eq!(running.client.get("/orders?page=2", "").status(), 200);
+    running.terminate();
     let mut out = String::new();
-    child.stdout.take().expect("piped").read_to_string(&mut out).expect("UTF-8");
-    assert_eq!(
-        child.wait().expect("our child").code(),
-        Some(0),
-        "SIGTERM is how services end: {:?}",
-        log.collect::<Vec<_>>()
-    );
+    running.child.stdout.take().expect("piped").read_to_string(&mut out).expect("UTF-8");
+    assert_eq!(running.code(), Some(0), "SIGTERM is how services end: {:?}", running.log);
     let records: Vec<Value> =
         out.lines().map(|line| serde_json::from_str(line).expect("stdout is data only")).collect();
     let kinds: Vec<_> = records.iter().map(|record| record["kind"].as_str().unwrap_or_default()).collect();
     assert_eq!(kinds, ["start", "panel", "stop"], "all is delivered before the end");
     assert_eq!((&records[1]["path"], &records[1]["query"]), (&"/orders".into(), &"page=2".into()));
+}
+
+#[test]
+fn a_reader_that_closes_stdout_ends_the_sink_and_not_the_process() {
+    let origin = Origin::answering("ok");
+    let mut running = Running::before(&origin);
+    let mut stdout = BufReader::new(running.child.stdout.take().expect("piped"));
+    running.client.get("/read", "");
+    let mut line = String::new();
+    while !line.contains("\"/read\"") {
+        line.clear();
+        assert!(stdout.read_line(&mut line).expect("readable") > 0, "the record comes on stdout");
+    }
+    drop(stdout);
+    eventually("the sink says that it is over", Duration::from_secs(20), || {
+        assert_eq!(running.client.get("/unread", "").status(), 200, "traffic goes on");
+        running.log.lock().expect("no panic").contains("stdout was closed").then_some(())
+    });
+    assert_eq!(running.client.get("/after", "").status(), 200, "traffic goes on");
+    running.terminate();
+    assert_eq!(running.code(), Some(0));
 }
 
 #[test]

@@ -102,13 +102,13 @@ fn live_and_die(daybook: &mut Daybook, life: usize, dice: &mut Dice) -> Vec<Stri
     answered.into_inner().expect("no panic")
 }
 
-fn kill_under_load(sync: &str) {
+fn kill_under_load(sync: &str, sinks: &str) -> Daybook {
     let mut dice = Dice::new(&format!("kill -9, sync = {sync}"));
     let origin = Origin::new(answer);
     // Small segments, so that kills also meet the change from one to the next.
     let mut daybook = Setup::new(&origin.url)
         .top("drain_timeout = \"5s\"")
-        .rest(&format!("{RULES}\n[journal]\nsync = \"{sync}\"\nsegment_size = \"256KiB\""))
+        .rest(&format!("{RULES}\n[journal]\nsync = \"{sync}\"\nsegment_size = \"256KiB\"\n{sinks}"))
         .start();
     let mut answered = Vec::new();
     for life in 0..LIVES {
@@ -125,6 +125,7 @@ fn kill_under_load(sync: &str) {
     check_sequence(&journal);
     check_delivered(&journal, &daybook);
     eprintln!("{} answers in {LIVES} lives, {} records", answered.len(), journal.len());
+    daybook
 }
 
 /// What was answered is there exactly once; what the application saw in the strict mode has its intent.
@@ -176,12 +177,24 @@ fn check_delivered(journal: &[Value], daybook: &Daybook) {
 
 #[test]
 fn kill_9_under_load_breaks_no_promise_in_the_page_cache() {
-    kill_under_load("os");
+    kill_under_load("os", "");
 }
 
 #[test]
 fn kill_9_under_load_breaks_no_promise_on_the_disk() {
-    kill_under_load("disk");
+    kill_under_load("disk", "");
+}
+
+#[cfg(feature = "kafka")]
+#[test]
+fn kill_9_under_load_leaves_in_kafka_what_is_in_the_journal() {
+    use crate::support::kafka::{assert_complete, consume, create_topic, shared};
+
+    let topic = format!("killed.{}", std::process::id());
+    create_topic(shared(), &topic, 2, &[]);
+    let sink = format!("[sink.kafka]\nbrokers = \"{}\"\ntopic = \"{topic}\"", shared());
+    let journaled = kill_under_load("os", &sink).journal_by_place();
+    assert_complete(&consume(shared(), &topic, journaled.len()), &journaled);
 }
 
 #[test]

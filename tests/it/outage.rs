@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use daybook::journal::Position;
 use rustix::process::Signal;
-use serde_json::Value;
 
 use crate::support::client::Client;
 use crate::support::daybook::{Daybook, Setup};
@@ -39,16 +38,6 @@ fn load(address: &Mutex<Option<SocketAddr>>, stop: &AtomicBool) -> usize {
         }
     }
     answered
-}
-
-/// The journal's records as they stand, by place.
-fn journaled(daybook: &Daybook) -> Vec<(Position, Vec<u8>)> {
-    let place = |line: String| {
-        let record: Value = serde_json::from_str(&line).expect("JSON");
-        let epoch = record["epoch"].as_u64().and_then(|n| u32::try_from(n).ok()).expect("an epoch");
-        (Position { epoch, seq: record["seq"].as_u64().expect("a number") }, line.into_bytes())
-    };
-    daybook.tail(&[]).into_iter().map(place).collect()
 }
 
 #[test]
@@ -85,7 +74,7 @@ fn replaced_and_killed_while_the_broker_is_away_for_twenty_seconds_everything_ar
         stop.store(true, Ordering::Relaxed);
         loaders.into_iter().map(|loader| loader.join().expect("the load ran")).sum::<usize>()
     });
-    let journaled = journaled(&daybook);
+    let journaled = daybook.journal_by_place();
     assert!(answered > 1000 && journaled.len() >= answered / 2, "there was a load: {answered}, {}", journaled.len());
     for (expected, (place, _)) in (1..).zip(&journaled) {
         assert_eq!(*place, Position { epoch: 1, seq: expected }, "gap-free over all three lives");

@@ -9,8 +9,6 @@ pub(crate) mod http2;
 pub(crate) mod kafka;
 pub(crate) mod message;
 pub(crate) mod origin;
-#[cfg(feature = "kafka")]
-pub(crate) mod panel;
 pub(crate) mod secrets;
 
 #[cfg(feature = "kafka")]

@@ -6,9 +6,10 @@ use daybook::config::{KafkaSasl, KafkaSettings, KafkaTls, SaslMechanism, Secret}
 use daybook::deliver::SinkState;
 
 use super::{INSTANCE, Setup, assert_complete, await_status, consume, kafka, settings, topic};
+use crate::support::daybook::Setup as Binary;
 use crate::support::eventually;
 use crate::support::kafka::{Broker, PASSWORD, USER, create_topic, read, shared};
-use crate::support::panel::{Client, Daybook, application};
+use crate::support::origin::Origin;
 
 #[test]
 fn records_arrive_once_in_order_with_their_identity_in_key_and_headers() {
@@ -133,7 +134,7 @@ fn wrong_credentials_are_told_of_without_secrets_and_nothing_is_lost() {
 
 /// Runs the binary with this password and the most talkative log, and looks for it there.
 fn assert_binary_keeps_secret(broker: &Broker, wrong: &str) {
-    let dir = tempfile::tempdir().expect("a folder");
+    let origin = Origin::answering("ok");
     let rest = format!(
         "[sink.kafka]\nbrokers = \"{}\"\ntopic = \"secured\"\noptions = {{ debug = \"all\" }}\n\
          tls = {{ ca = \"{}\" }}\n\
@@ -141,8 +142,8 @@ fn assert_binary_keeps_secret(broker: &Broker, wrong: &str) {
         broker.sasl,
         broker.authority().display()
     );
-    let daybook = Daybook::run(dir.path(), application(), &rest);
-    Client::connect(daybook.port).expect("connects").get("/").expect("traffic does not depend on Kafka");
+    let daybook = Binary::new(&origin.url).log("debug").rest(&rest).start();
+    assert_eq!(daybook.connect().get("/", "").status(), 200, "traffic does not depend on Kafka");
     eventually("the failure is logged", super::PATIENCE, || {
         let log = daybook.log();
         (log.contains("delivery is held up") && log.to_lowercase().contains("authentication")).then_some(())

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "kafka")]
+use daybook::journal::Position;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -261,6 +263,17 @@ impl Daybook {
     /// Every record of the journal.
     pub(crate) fn journal(&self) -> Vec<Value> {
         self.tail(&[]).iter().map(|line| serde_json::from_str(line).expect("records are JSON")).collect()
+    }
+
+    /// The journal's records as they stand, by place.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn journal_by_place(&self) -> Vec<(Position, Vec<u8>)> {
+        let place = |line: String| {
+            let record: Value = serde_json::from_str(&line).expect("records are JSON");
+            let epoch = record["epoch"].as_u64().and_then(|n| u32::try_from(n).ok()).expect("an epoch");
+            (Position { epoch, seq: record["seq"].as_u64().expect("a number") }, line.into_bytes())
+        };
+        self.tail(&[]).into_iter().map(place).collect()
     }
 
     /// The outcome of the one exchange with this path.
