@@ -34,13 +34,13 @@ pub(super) fn check(args: &CheckArgs) -> Exit {
         eprint!("{}", policy_complaints(&loaded, &wrong));
         return Exit::Config;
     }
-    eprintln!(
-        "{}: fine: {} listeners, {} rules",
-        args.config.display(),
-        loaded.config.listener.len(),
-        loaded.config.rule.len()
-    );
+    let (listeners, rules) = (loaded.config.listener.len(), loaded.config.rule.len());
+    eprintln!("{}: fine: {}, {}", args.config.display(), counted(listeners, "listener"), counted(rules, "rule"));
     Exit::Ok
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Complaints about rules, each at its line.

@@ -11,11 +11,13 @@ fn check(file: &Path) -> Output {
 
 #[test]
 fn samples_are_fine() {
-    for name in ["minimal.toml", "full.toml"] {
+    for name in ["minimal.toml", "full.toml", "presets/django-admin.toml"] {
         let output = check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name));
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{name}: {told}");
         assert!(output.stdout.is_empty(), "stdout is for data");
+        assert!(told.contains(&format!("{name}: fine: 1 listener, ")), "{told}");
+        assert!(name == "full.toml" || told.lines().count() == 1, "only a file without sinks is doubtful: {told}");
     }
 }
 
