@@ -20,16 +20,20 @@ pub(super) fn run(args: &RunArgs) -> Exit {
         Ok(found) => found,
         Err(exit) => return exit,
     };
+    // First of all: who is told to end while starting must drain as well.
+    let (runtime, signals) = match steering() {
+        Ok(steering) => steering,
+        Err(error) => {
+            complain(&error);
+            return Exit::Unavailable;
+        }
+    };
     let app = match start(config.clone(), file.as_deref()) {
         Ok(app) => app,
         Err(exit) => return exit,
     };
     announce(&app, &config);
-    let ended = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .and_then(|runtime| runtime.block_on(attend(app, &config, file.as_deref())));
-    match ended {
+    match runtime.block_on(attend(app, signals, &config, file.as_deref())) {
         Ok(stopped) => {
             if !stopped.delivered {
                 tracing::warn!("not everything is delivered; the journal keeps it for the next start");
@@ -134,9 +138,18 @@ impl Signals {
     }
 }
 
+/// The main thread's runtime, with the signals taken.
+fn steering() -> std::io::Result<(tokio::runtime::Runtime, Signals)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let signals = {
+        let _inside = runtime.enter();
+        Signals::new()?
+    };
+    Ok((runtime, signals))
+}
+
 /// Reloads when asked to, until a signal ends it; then drains.
-async fn attend(mut app: App, config: &Config, file: Option<&Path>) -> std::io::Result<Stopped> {
-    let mut signals = Signals::new()?;
+async fn attend(mut app: App, mut signals: Signals, config: &Config, file: Option<&Path>) -> std::io::Result<Stopped> {
     if let Some(listener) = app.take_admin() {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         tracing::info!(address = %listener.local_addr()?, "admin: /live /ready /metrics");

@@ -159,6 +159,28 @@ fn run_without_a_file_prints_records_and_ends_well_on_sigterm() {
 }
 
 #[test]
+fn sigterm_at_the_very_first_moment_drains_too() {
+    let origin = Origin::answering("ok");
+    for _ in 0..5 {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut child = daybook(&["run", "--listen", "127.0.0.1:0", "--upstream", &origin.url])
+            .arg("--data")
+            .arg(dir.path().join("data"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let mut first = String::new();
+        let mut log = BufReader::new(child.stderr.take().expect("piped"));
+        log.read_line(&mut first).expect("a line of the log");
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).expect("it runs");
+        let mut rest = String::new();
+        log.read_to_string(&mut rest).expect("UTF-8");
+        assert_eq!(child.wait().expect("our child").code(), Some(0), "{first}{rest}");
+    }
+}
+
+#[test]
 fn a_reader_that_closes_stdout_ends_the_sink_and_not_the_process() {
     let origin = Origin::answering("ok");
     let mut running = Running::before(&origin);
