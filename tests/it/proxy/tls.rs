@@ -1,5 +1,6 @@
 //! TLS on both sides: names, protocols, client certificates, and certificates that change.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -188,4 +189,24 @@ fn the_application_is_verified() {
         let end = if status == 200 { "complete" } else { "upstream_unreachable" };
         assert_eq!(daybook.end("/tls"), end);
     }
+}
+
+#[test]
+fn a_client_that_does_not_read_is_given_up_behind_tls_too() {
+    let origin = Origin::new(|visit| {
+        visit.request();
+        visit.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
+        while visit.send([b'x'; 100_000]) {}
+    });
+    let (daybook, _) = listening(&origin, |setup| setup.listener("limits.write_idle_timeout = \"1s\""));
+    let roots = daybook::forward::roots(&daybook.dir().join("ca.pem")).expect("an authority");
+    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let name = "a.test".try_into().expect("a name");
+    let session = rustls::ClientConnection::new(Arc::new(config), name).expect("a session");
+    let socket = std::net::TcpStream::connect(daybook.address()).expect("Daybook listens");
+    let mut client = rustls::StreamOwned::new(session, socket);
+    client.write_all(b"GET /stalled HTTP/1.1\r\nHost: a.test\r\n\r\n").expect("sent");
+    let record = daybook.outcome("/stalled");
+    assert_eq!(record["end"], "timeout", "{record}");
+    assert_eq!(record["reason"], "the client stopped reading", "{record}");
 }
