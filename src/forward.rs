@@ -64,7 +64,9 @@ pub struct Forwarder {
 /// Informational responses (1xx), handed from the upstream connection's task to the request's. hyper
 /// wants the callback `Send`, hence the mutex; it is never contended.
 #[derive(Default)]
-struct Informational(Mutex<(Vec<(StatusCode, HeaderMap)>, Option<Waker>)>);
+struct Informational(Mutex<(Heads, Option<Waker>)>);
+
+type Heads = Vec<(StatusCode, HeaderMap)>;
 
 impl Forwarder {
     /// Opens no connection yet. Errors say what is wrong with the settings.
@@ -288,6 +290,7 @@ struct Waiting<'a> {
 }
 
 /// Why there is no response.
+#[allow(clippy::large_enum_variant, reason = "lives for a moment on the stack; a box would cost an allocation")]
 enum Lost {
     Failed(SendFailed),
     TimedOut,

@@ -152,9 +152,12 @@ pub struct ResponseBody {
     exchange: Exchange,
     link: Rc<Link>,
     /// The last frame, held until its record is in the journal.
-    held: Option<(Option<Frame<Bytes>>, Pin<Box<Committed>>)>,
+    held: Option<Held>,
     done: bool,
 }
+
+/// A frame, if any, and what it waits for.
+type Held = (Option<Frame<Bytes>>, Pin<Box<Committed>>);
 
 enum Source {
     Upstream {

@@ -155,7 +155,8 @@ async fn serve_http1(worker: &Rc<Worker>, stream: Stream, link: Rc<Link>) {
     worker.watch.add_wire(&wire, &worker.limits);
     let ended = drive_http1(worker, &wire).await;
     let Some(mut stream) = wire.stream.borrow_mut().take() else { return };
-    if let Some(tunnel) = link.tunnel.borrow_mut().take() {
+    let tunnel = link.tunnel.borrow_mut().take();
+    if let Some(tunnel) = tunnel {
         return tunnel.run(stream).await;
     }
     let finishing = link.finishing.borrow_mut().take();

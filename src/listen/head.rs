@@ -117,7 +117,8 @@ impl Head {
     fn header(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
-                if std::mem::replace(&mut self.host, true) {
+                let another = std::mem::replace(&mut self.host, true);
+                if another {
                     refuse!(400, "more than one Host header");
                 }
             }
