@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use http::header::Entry;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use rustls::ClientConfig;
@@ -45,7 +46,7 @@ pub use upstream::LocalExecutor;
 use body::{RequestBody, Upload};
 use fault::Fault;
 use headers::Onward;
-use upstream::{Lease, Pool, SendFailed, Sender};
+use upstream::{Lease, Pool, Sender};
 
 /// How long a request body waits for the application's `100 Continue` before it goes anyway: an
 /// application that does not know `Expect` never says so (RFC 9110 section 10.1.1; curl waits as long).
@@ -64,9 +65,13 @@ pub struct Forwarder {
 /// Informational responses (1xx), handed from the upstream connection's task to the request's. hyper
 /// wants the callback `Send`, hence the mutex; it is never contended.
 #[derive(Default)]
-struct Informational(Mutex<(Heads, Option<Waker>)>);
+struct Informational(Mutex<Arrivals>);
 
-type Heads = Vec<(StatusCode, HeaderMap)>;
+#[derive(Default)]
+struct Arrivals {
+    responses: Vec<(StatusCode, HeaderMap)>,
+    waker: Option<Waker>,
+}
 
 impl Forwarder {
     /// Opens no connection yet. Errors say what is wrong with the settings.
@@ -208,10 +213,10 @@ impl Forwarder {
     }
 
     fn name_request(&self, headers: &mut HeaderMap, exchange: &Exchange) {
-        if !headers.contains_key(&self.request_id_header)
+        if let Entry::Vacant(entry) = headers.entry(&self.request_id_header)
             && let Ok(id) = HeaderValue::from_str(exchange.request_id())
         {
-            headers.insert(self.request_id_header.clone(), id);
+            entry.insert(id);
         }
     }
 
@@ -235,14 +240,12 @@ impl Forwarder {
                     return Ok((response, Lease::new(&self.pool, sender, waiting.upload), upgraded));
                 }
                 // Not a byte was sent, on a connection that had been kept: the next one will do.
-                Err(Lost::Failed(SendFailed { unsent: Some(unsent), .. })) if connect.is_zero() => request = unsent,
-                Err(Lost::Failed(failed)) => {
-                    tracing::debug!(error = %failed.error, "no answer from the application");
-                    return Err(waiting.upload.fault.get().unwrap_or(if failed.error.is_parse() {
-                        Fault::Garbage
-                    } else {
-                        Fault::Reset
-                    }));
+                Err(Lost::Unsent(unsent)) if connect.is_zero() => request = *unsent,
+                Err(Lost::Unsent(_)) => return Err(waiting.upload.fault.get().unwrap_or(Fault::Reset)),
+                Err(Lost::Failed(error)) => {
+                    tracing::debug!(%error, "no answer from the application");
+                    let ours = if error.is_parse() { Fault::Garbage } else { Fault::Reset };
+                    return Err(waiting.upload.fault.get().unwrap_or(ours));
                 }
                 Err(Lost::TimedOut) => return Err(Fault::ResponseTimeout),
             }
@@ -290,9 +293,10 @@ struct Waiting<'a> {
 }
 
 /// Why there is no response.
-#[allow(clippy::large_enum_variant, reason = "lives for a moment on the stack; a box would cost an allocation")]
 enum Lost {
-    Failed(SendFailed),
+    /// Not a byte of the request was sent.
+    Unsent(Box<Request<RequestBody>>),
+    Failed(hyper::Error),
     TimedOut,
 }
 
@@ -308,7 +312,10 @@ impl Waiting<'_> {
         poll_fn(|cx| {
             if let Poll::Ready(answered) = response.as_mut().poll(cx) {
                 self.pass_informational(None);
-                return Poll::Ready(answered.map_err(Lost::Failed));
+                return Poll::Ready(answered.map_err(|failed| match failed.unsent {
+                    Some(unsent) => Lost::Unsent(Box::new(unsent)),
+                    None => Lost::Failed(failed.error),
+                }));
             }
             self.pass_informational(Some(cx.waker()));
             while timer.as_mut().poll(cx).is_ready() {
@@ -335,8 +342,8 @@ impl Waiting<'_> {
     /// Passes 1xx responses on; a `100 Continue` opens the client's body, and hyper then writes one itself.
     fn pass_informational(&self, waker: Option<&Waker>) {
         let Ok(mut inner) = self.informational.0.lock() else { return };
-        inner.1 = waker.cloned();
-        for (status, mut headers) in inner.0.drain(..) {
+        inner.waker = waker.cloned();
+        for (status, mut headers) in inner.responses.drain(..) {
             if status == StatusCode::CONTINUE {
                 self.upload.open();
             } else if self.takes_informational {
@@ -353,8 +360,8 @@ impl Informational {
             return;
         }
         let Ok(mut inner) = self.0.lock() else { return };
-        inner.0.push((status, headers.clone()));
-        if let Some(waker) = inner.1.take() {
+        inner.responses.push((status, headers.clone()));
+        if let Some(waker) = inner.waker.take() {
             waker.wake();
         }
     }

@@ -16,10 +16,13 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 mod attributes;
+mod encode;
 mod text;
+mod time;
 
 pub use attributes::{Attributes, Value};
 pub use text::{Text, lossless};
+pub use time::timestamp;
 
 /// The schema every record names.
 pub const SCHEMA: &str = "daybook/1";
@@ -329,17 +332,7 @@ impl<'a> Record<'a> {
 
     /// Appends the record's JSON to `out`, without a line feed.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        // Every type above serializes to a string, number, bool, list or map with string keys, and
-        // writing to a Vec can't fail.
-        serde_json::to_writer(out, self).expect("a record is always representable in JSON");
-    }
-}
-
-/// RFC 3339 in UTC with microseconds: `2026-11-22T22:10:01.123456Z`.
-pub fn timestamp(at: std::time::SystemTime) -> String {
-    match jiff::Timestamp::try_from(at) {
-        Ok(at) => format!("{at:.6}"),
-        Err(_) => "0001-01-01T00:00:00.000000Z".to_owned(),
+        encode::record(self, out);
     }
 }
 

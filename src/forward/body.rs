@@ -156,7 +156,7 @@ pub struct ResponseBody {
     done: bool,
 }
 
-/// A frame, if any, and what it waits for.
+/// What is held (`None`: only the end), and what it waits for.
 type Held = (Option<Frame<Bytes>>, Pin<Box<Committed>>);
 
 enum Source {

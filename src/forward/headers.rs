@@ -62,10 +62,13 @@ pub(super) fn onward(parts: &mut Parts, upgrade: Option<HeaderValue>, to: &Onwar
         HostHeader::Preserve => sent_host.as_ref().unwrap_or(to.authority),
         HostHeader::Upstream => to.authority,
     };
-    join_cookies(&mut parts.headers);
+    if parts.version == Version::HTTP_2 {
+        join_cookies(&mut parts.headers);
+    }
     match to.protocol {
         UpstreamProtocol::Http1 => {
-            if parts.headers.get(header::HOST) != Some(host) {
+            let as_sent = to.host == HostHeader::Preserve && sent_host.is_some();
+            if !as_sent || parts.uri.authority().is_some() {
                 parts.headers.insert(header::HOST, host.clone());
             }
             if parts.uri.authority().is_some() {
@@ -98,38 +101,76 @@ pub(super) fn back(parts: &mut http::response::Parts, client_version: Version) {
     parts.version = if client_version == Version::HTTP_2 { Version::HTTP_2 } else { Version::HTTP_11 };
 }
 
+/// Which of the headers that end here are there: one pass over the names costs less than looking up
+/// each of a dozen that are hardly ever there.
+#[derive(Default)]
+struct Present {
+    connection: bool,
+    upgrade: bool,
+    te: bool,
+    other: bool,
+}
+
+impl Present {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut present = Self::default();
+        for name in headers.keys() {
+            match name.as_str() {
+                "connection" => present.connection = true,
+                "upgrade" => present.upgrade = true,
+                "te" => present.te = true,
+                "keep-alive" | "proxy-connection" | "http2-settings" => present.other = true,
+                _ => {}
+            }
+        }
+        present
+    }
+}
+
 /// Removes what is meant for one connection only (RFC 9110 section 7.6.1). `Transfer-Encoding` stays:
 /// hyper writes it anew from it.
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|b| *b == b','))
-            .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
-            // These say how the message is framed and where it goes; naming them would smuggle.
-            .filter(|name| ![header::TRANSFER_ENCODING, header::CONTENT_LENGTH, header::HOST].contains(name))
-            .collect();
-        for name in named {
-            if name == header::TE {
-                continue;
-            }
+    let present = Present::of(headers);
+    if present.connection {
+        strip_named_by_connection(headers);
+    }
+    if present.other {
+        for name in [KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS] {
             headers.remove(name);
         }
-        headers.remove(header::CONNECTION);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS] {
-        headers.remove(name);
+    if present.upgrade {
+        headers.remove(header::UPGRADE);
     }
-    headers.remove(header::UPGRADE);
-    if let Some(te) = headers.get(header::TE) {
+    if present.te {
         // The one member that says something about the message's end: gRPC needs it.
-        let trailers = te.as_bytes().split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(b"trailers"));
+        let trailers = headers
+            .get_all(header::TE)
+            .iter()
+            .flat_map(|te| te.as_bytes().split(|b| *b == b','))
+            .any(|t| t.trim_ascii().eq_ignore_ascii_case(b"trailers"));
         headers.remove(header::TE);
         if trailers {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
     }
+}
+
+fn strip_named_by_connection(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|token| !token.eq_ignore_ascii_case(b"close") && !token.eq_ignore_ascii_case(b"keep-alive"))
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
+        // These say how the message is framed and where it goes; naming them would smuggle.
+        .filter(|name| ![header::TRANSFER_ENCODING, header::CONTENT_LENGTH, header::HOST, header::TE].contains(name))
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    headers.remove(header::CONNECTION);
 }
 
 /// HTTP/2 may split cookies; HTTP/1 may not (RFC 9113 section 8.2.3).
@@ -288,6 +329,7 @@ mod tests {
     #[test]
     fn split_cookies_are_joined() {
         let mut parts = request(&[("host", "panel"), ("cookie", "a=1"), ("cookie", "b=2")]);
+        parts.version = Version::HTTP_2;
         onward(&mut parts, None, &to(false, &PEER, &APP));
         assert_eq!(parts.headers["cookie"], "a=1; b=2");
     }

@@ -28,6 +28,10 @@ use super::fault::Fault;
 use super::last_words::LastWords;
 use super::stream::Stream;
 
+/// Most that is read from the application ahead of the client. hyper's own limit of 400 KiB a connection
+/// is more than a slow client is worth.
+const READ_BUFFER: usize = 64 * 1024;
+
 /// What is left of an upstream connection after its 101: the socket and what was read beyond the head.
 pub(super) type Upgraded = http1::Parts<TokioIo<LastWords>>;
 
@@ -190,8 +194,11 @@ impl Pool {
 }
 
 async fn open_http1(stream: Stream) -> hyper::Result<Http1> {
-    let (sender, mut connection) =
-        http1::Builder::new().preserve_header_case(true).handshake(TokioIo::new(LastWords::new(stream))).await?;
+    let (sender, mut connection) = http1::Builder::new()
+        .preserve_header_case(true)
+        .max_buf_size(READ_BUFFER)
+        .handshake(TokioIo::new(LastWords::new(stream)))
+        .await?;
     let upgraded: Rc<RefCell<Option<oneshot::Sender<Upgraded>>>> = Rc::default();
     let slot = Rc::clone(&upgraded);
     tokio::task::spawn_local(async move {

@@ -241,7 +241,7 @@ impl Scanner {
             return Ok(());
         }
         match memchr::memchr(b':', line) {
-            Some(colon) if colon > 0 && line[..colon].iter().all(|b| super::head::is_token(*b)) => Ok(()),
+            Some(colon) if colon > 0 && super::head::is_name(&line[..colon]) => Ok(()),
             _ => Err(Refusal { status: 400, reason: "malformed trailer" }),
         }
     }
