@@ -181,9 +181,7 @@ impl App {
                 tracing::error!("a worker had panicked");
             }
         }
-        if let Err(error) = self.sessions.save() {
-            tracing::warn!(%error, "the sessions learnt from logins can't be saved");
-        }
+        save(&self.sessions);
         // Lanes have no order among each other: what the workers wrote comes before the last word.
         let flushed = self.journal.flush();
         append_own(&self.lane, "stop", &[]);
@@ -244,9 +242,20 @@ impl App {
         Ok(())
     }
 
+    /// Saves the sessions learnt from logins, so that a crash forgets only the newest.
+    pub fn save_sessions(&self) {
+        save(&self.sessions);
+    }
+
     /// Writes a record about Daybook itself.
     fn own_record(&self, kind: &str, attributes: &[(&str, &str)]) {
         append_own(&self.lane, kind, attributes);
+    }
+}
+
+fn save(sessions: &Sessions) {
+    if let Err(error) = sessions.save() {
+        tracing::warn!(%error, "the sessions learnt from logins can't be saved");
     }
 }
 

@@ -14,6 +14,9 @@ use super::{Exit, RunArgs, complain};
 /// How often changed files are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// How often the sessions learnt from logins are saved: what a crash may forget of them.
+const SAVE_EVERY: Duration = Duration::from_secs(30);
+
 pub(super) fn run(args: &RunArgs) -> Exit {
     super::init_logs();
     let (config, file) = match configuration(args) {
@@ -158,12 +161,17 @@ async fn attend(mut app: App, mut signals: Signals, config: &Config, file: Optio
     }
     let mut watched = file.map(|file| Watched::new(file, config));
     let mut look = tokio::time::interval(LOOK_EVERY);
+    let mut save = tokio::time::interval(SAVE_EVERY);
     loop {
         let reload = tokio::select! {
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
             _ = signals.hangup.recv() => true,
             _ = look.tick() => watched.as_mut().is_some_and(Watched::changed),
+            _ = save.tick() => {
+                app.save_sessions();
+                false
+            }
         };
         if let (true, Some(file)) = (reload, file) {
             reload_from(&app, file, &mut watched);
