@@ -2,7 +2,8 @@
 //!
 //! The same bytes as serde_json writes for [`Record`], which a property test holds; names and
 //! punctuation are constants here and texts are looked at sixteen bytes at a time instead of one.
-//! Measured with callgrind on a metadata record: 2 400 instructions instead of 8 300.
+//! Measured with callgrind over a whole metadata request: 62 400 user instructions instead of 68 500,
+//! the time's text (`time.rs`) and the look at header names included.
 
 use std::net::IpAddr;
 
