@@ -18,7 +18,7 @@ use rustls::ServerConfig;
 use tokio::sync::Notify;
 
 use crate::capture::Capture;
-use crate::config::{Limits, ListenerSettings, ProxyProtocol};
+use crate::config::{HeaderCase, Limits, ListenerSettings, ProxyProtocol};
 use crate::forward::Forwarder;
 
 mod connection;
@@ -46,6 +46,7 @@ pub struct Worker {
     proxy_protocol: ProxyProtocol,
     trusted_proxies: Rc<[IpNet]>,
     request_id_header: Option<HeaderName>,
+    header_case: HeaderCase,
     tls: Option<Arc<ArcSwap<ServerConfig>>>,
     capture: Rc<Capture>,
     forwarder: Rc<Forwarder>,
@@ -73,6 +74,7 @@ impl Worker {
             proxy_protocol: settings.proxy_protocol,
             trusted_proxies: settings.trusted_proxies.as_slice().into(),
             request_id_header: settings.forward.request_id_header.to_ascii_lowercase().parse().ok(),
+            header_case: settings.forward.header_case,
             tls,
             capture,
             forwarder,

@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use crate::config::{ForwardSettings, Upstream, UpstreamProtocol};
+use crate::config::{ForwardSettings, HeaderCase, Upstream, UpstreamProtocol};
 
 use super::body::{RequestBody, Upload};
 use super::fault::Fault;
@@ -183,7 +183,9 @@ impl Pool {
             }
         };
         match self.settings.protocol {
-            UpstreamProtocol::Http1 => open_http1(stream).await.map(Sender::Http1).map_err(io::Error::other),
+            UpstreamProtocol::Http1 => {
+                open_http1(stream, self.settings.header_case).await.map(Sender::Http1).map_err(io::Error::other)
+            }
             UpstreamProtocol::Http2 => {
                 let sender = open_http2(stream).await.map_err(io::Error::other)?;
                 *self.shared.borrow_mut() = Some(sender.clone());
@@ -193,9 +195,9 @@ impl Pool {
     }
 }
 
-async fn open_http1(stream: Stream) -> hyper::Result<Http1> {
+async fn open_http1(stream: Stream, case: HeaderCase) -> hyper::Result<Http1> {
     let (sender, mut connection) = http1::Builder::new()
-        .preserve_header_case(true)
+        .preserve_header_case(case == HeaderCase::Preserve)
         .max_buf_size(READ_BUFFER)
         .handshake(TokioIo::new(LastWords::new(stream)))
         .await?;

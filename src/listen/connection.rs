@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
 use crate::capture::{Connection, RefusedHead};
-use crate::config::ProxyProtocol;
+use crate::config::{HeaderCase, ProxyProtocol};
 use crate::forward::{Link, LocalExecutor, Refusal, Stream, plain_response};
 use crate::record::End;
 
@@ -197,7 +197,7 @@ async fn drive_http1(worker: &Worker, wire: &Rc<Wire>) -> hyper::Result<()> {
         // The watch times heads itself, and the application dates its own responses.
         .header_read_timeout(None)
         .auto_date_header(false)
-        .preserve_header_case(true)
+        .preserve_header_case(worker.header_case == HeaderCase::Preserve)
         .max_headers(worker.limits.headers.max(1))
         .max_buf_size(worker.limits.head_size.as_usize().max(8192));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(Guard(wire.clone())), service));
