@@ -317,6 +317,32 @@ pub struct Message<'a> {
     pub sha256: Option<Text<'a>>,
 }
 
+impl End {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 7] = [
+        Self::Complete,
+        Self::ClientClosed,
+        Self::UpstreamUnreachable,
+        Self::UpstreamReset,
+        Self::Timeout,
+        Self::Refused,
+        Self::Interrupted,
+    ];
+
+    /// The word for it in records and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::ClientClosed => "client_closed",
+            Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::UpstreamReset => "upstream_reset",
+            Self::Timeout => "timeout",
+            Self::Refused => "refused",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
 impl<'a> Record<'a> {
     /// A record of ours that is not about an exchange: `loss`, `reload`, `start`.
     pub fn own(kind: &'a str, attributes: Attributes<'a>) -> Self {

@@ -51,7 +51,7 @@ pub(super) fn record(record: &Record<'_>, out: &mut Vec<u8>) {
     member!(out, "status", record.status.map(u64::from), decimal);
     member!(out, "grpc_status", record.grpc_status.map(u64::from), decimal);
     member!(out, "result", record.result.map(outcome), word);
-    member!(out, "end", record.end.map(end), word);
+    member!(out, "end", record.end.map(End::as_str), word);
     member!(out, "reason", &record.reason, text);
     member!(out, "duration_us", record.duration_us, decimal);
     member!(out, "timing", &record.timing, timing);
@@ -134,18 +134,6 @@ fn outcome(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Success => "success",
         Outcome::Failure => "failure",
-    }
-}
-
-fn end(end: End) -> &'static str {
-    match end {
-        End::Complete => "complete",
-        End::ClientClosed => "client_closed",
-        End::UpstreamUnreachable => "upstream_unreachable",
-        End::UpstreamReset => "upstream_reset",
-        End::Timeout => "timeout",
-        End::Refused => "refused",
-        End::Interrupted => "interrupted",
     }
 }
 
@@ -241,15 +229,7 @@ mod tests {
     fn a_record() -> impl Strategy<Value = Record<'static>> {
         let texts = proptest::collection::vec(maybe(text()), 16);
         let numbers = proptest::collection::vec(maybe(any::<u64>()), 8);
-        let ends = [
-            End::Complete,
-            End::ClientClosed,
-            End::UpstreamUnreachable,
-            End::UpstreamReset,
-            End::Timeout,
-            End::Refused,
-            End::Interrupted,
-        ];
+        let ends = End::ALL;
         let stages = [Stage::RequestReceived, Stage::ResponseStarted, Stage::ResponseComplete];
         let choice = (
             proptest::sample::select(stages.to_vec()),

@@ -361,15 +361,7 @@ mod tests {
                 for method in METHODS {
                     let method = Method::from_bytes(method.as_bytes()).expect("a token");
                     for status in [None, Some(100), Some(200), Some(300), Some(400), Some(500)] {
-                        for end in [
-                            End::Complete,
-                            End::ClientClosed,
-                            End::UpstreamUnreachable,
-                            End::UpstreamReset,
-                            End::Timeout,
-                            End::Refused,
-                            End::Interrupted,
-                        ] {
+                        for end in End::ALL {
                             worker.exchange(listener, &method, status, end, Duration::from_secs(1));
                         }
                     }

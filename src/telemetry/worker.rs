@@ -32,8 +32,15 @@ pub(super) const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "D
 /// Classes of status; the first is for exchanges that were sent none.
 pub(super) const STATUSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 /// How exchanges end, in the order of [`end_index`].
-pub(super) const ENDS: [&str; 7] =
-    ["complete", "client_closed", "upstream_unreachable", "upstream_reset", "timeout", "refused", "interrupted"];
+pub(super) const ENDS: [&str; End::ALL.len()] = {
+    let mut words = [""; End::ALL.len()];
+    let mut index = 0;
+    while index < words.len() {
+        words[index] = End::ALL[index].as_str();
+        index += 1;
+    }
+    words
+};
 /// Upper bounds of the duration histogram, µs; the last bucket has none. From a fast local answer to a slow report.
 pub(super) const BOUNDS_US: [u64; 15] = [
     250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
@@ -127,16 +134,9 @@ fn method_index(method: &http::Method) -> usize {
     }
 }
 
+/// The place in [`ENDS`], which is that of its declaration.
 fn end_index(end: End) -> usize {
-    match end {
-        End::Complete => 0,
-        End::ClientClosed => 1,
-        End::UpstreamUnreachable => 2,
-        End::UpstreamReset => 3,
-        End::Timeout => 4,
-        End::Refused => 5,
-        End::Interrupted => 6,
-    }
+    end as usize
 }
 
 // === impl Block ===
@@ -191,15 +191,7 @@ mod tests {
             let method = http::Method::from_bytes(name.as_bytes()).expect("a token");
             assert_eq!(method_index(&method), index, "{name}");
         }
-        for end in [
-            End::Complete,
-            End::ClientClosed,
-            End::UpstreamUnreachable,
-            End::UpstreamReset,
-            End::Timeout,
-            End::Refused,
-            End::Interrupted,
-        ] {
+        for end in End::ALL {
             let name = serde_json::to_string(&end).expect("a word");
             assert_eq!(format!("\"{}\"", ENDS[end_index(end)]), name, "metrics and records use the same words");
         }
