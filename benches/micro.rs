@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use daybook::capture::{Capture, CaptureSettings, Connection, Policy, Sessions};
+use daybook::app::capture_settings;
+use daybook::capture::{Capture, Connection, Policy, Sessions};
 use daybook::config::Config;
 use daybook::journal::Journal;
 use daybook::record::{Client, End, Outcome, Record, SCHEMA};
@@ -34,15 +35,7 @@ impl Bench {
         let folder = tempfile::tempdir().expect("a folder");
         let mut config: Config = toml::from_str(toml).expect("a configuration");
         config.data = folder.path().to_owned();
-        let settings = CaptureSettings {
-            data: &config.data,
-            rules: &config.rule,
-            defaults: &config.defaults,
-            identity: &config.identity,
-            redaction: &config.redaction,
-            geoip: &config.geoip,
-        };
-        let policy = Arc::new(ArcSwap::from_pointee(Policy::compile(&settings).expect("a policy")));
+        let policy = Arc::new(ArcSwap::from_pointee(Policy::compile(&capture_settings(&config)).expect("a policy")));
         let sessions = Arc::new(Sessions::open(folder.path(), &config.identity));
         let (journal, _) =
             Journal::open(&folder.path().join("journal"), &config.journal, "bench", &[]).expect("a journal");

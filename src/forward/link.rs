@@ -156,12 +156,13 @@ impl Link {
 }
 
 /// A plain-text response of our own, as bytes on an HTTP/1 connection that is closed afterwards.
-pub fn plain_response(refusal: Refusal, request_id: &str) -> Bytes {
+/// There is no request yet, and so no id of one.
+pub fn plain_response(refusal: Refusal) -> Bytes {
     let reason = http::StatusCode::from_u16(refusal.status)
         .ok()
         .and_then(|status| status.canonical_reason())
         .unwrap_or("Refused");
-    let body = super::fault::body(refusal.status, refusal.reason, request_id);
+    let body = super::fault::body(refusal.status, refusal.reason, "");
     format!(
         "HTTP/1.1 {} {reason}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
         refusal.status,

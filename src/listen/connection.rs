@@ -173,7 +173,7 @@ async fn serve_http1(worker: &Rc<Worker>, stream: Stream, link: Rc<Link>) {
             let seen = refused_head(wire.scanner.borrow().request_line());
             worker.capture.refused(&link.connection, seen, refusal.status, refusal.reason);
             if !answered {
-                let _ = stream.write_all(&plain_response(refusal, "")).await;
+                let _ = stream.write_all(&plain_response(refusal)).await;
             }
             linger(stream).await;
         }
