@@ -20,5 +20,6 @@ pub mod deliver;
 pub mod forward;
 pub mod journal;
 pub mod listen;
+pub mod message;
 pub mod record;
 pub mod telemetry;

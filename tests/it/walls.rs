@@ -25,10 +25,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("config", &[]),
     ("record", &[]),
+    ("message", &[]),
 ];
 
 /// Rooms that everybody may use, and what they may use of each other.
-const FLOOR: &[(&str, &[&str])] = &[("telemetry", &["record"]), ("config", &[]), ("record", &[])];
+const FLOOR: &[(&str, &[&str])] =
+    &[("telemetry", &["record"]), ("config", &[]), ("record", &[]), ("message", &["record"])];
 
 /// Longest file, tests included, and longest function: what a reader can hold.
 const LONGEST_FILE: usize = 600;
