@@ -6,11 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use daybook::app::capture_settings;
 use daybook::capture::{Capture, Connection, Policy, Sessions};
 use daybook::config::Config;
 use daybook::journal::Journal;
+use daybook::message::{RequestHead, ResponseHead};
 use daybook::record::{Client, End, Outcome, Record, SCHEMA};
 use daybook::telemetry::Metrics;
 use divan::{Bencher, black_box};
@@ -56,7 +56,7 @@ impl Bench {
         }
     }
 
-    fn exchange(&self, request: &http::request::Parts, response: &http::response::Parts, body: &Bytes) {
+    fn exchange(&self, request: &Rc<RequestHead>, response: &Rc<ResponseHead>, body: &[u8]) {
         let exchange = self.capture.begin(&self.connection, request);
         exchange.connected(std::time::Duration::ZERO);
         exchange.first_byte();
@@ -67,7 +67,7 @@ impl Bench {
 }
 
 /// What a browser sends.
-fn request(uri: &str) -> http::request::Parts {
+fn request(uri: &str) -> Rc<RequestHead> {
     let request = http::Request::get(uri)
         .header("host", "panel.example.com")
         .header("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0")
@@ -75,16 +75,16 @@ fn request(uri: &str) -> http::request::Parts {
         .header("accept-language", "en-US,en;q=0.5")
         .header("accept-encoding", "gzip, deflate, br, zstd")
         .header("cookie", "csrftoken=abcdefghijklmnopqrstuvwxyz012345; sessionid=abcdefghijklmnopqrstuvwxyz012345");
-    request.body(()).expect("a request").into_parts().0
+    Rc::new(RequestHead::from_parts(&request.body(()).expect("a request").into_parts().0))
 }
 
 fn run(bencher: Bencher<'_, '_>, toml: &str, uri: &str) {
     let bench = Bench::new(toml);
     let request = request(uri);
     let response = http::Response::builder().header("content-type", "application/json").body(()).expect("a response");
-    let (response, ()) = response.into_parts();
-    let body = Bytes::from(format!("{{\"items\":[{}1]}}", "12345,".repeat(160)));
-    bencher.bench_local(|| bench.exchange(&request, &response, &body));
+    let response = Rc::new(ResponseHead::from_parts(&response.into_parts().0));
+    let body = format!("{{\"items\":[{}1]}}", "12345,".repeat(160));
+    bencher.bench_local(|| bench.exchange(&request, &response, body.as_bytes()));
 }
 
 #[divan::bench]

@@ -19,11 +19,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::request::Parts;
 use ipnet::IpNet;
 
 use crate::config::{Defaults, GeoipSettings, IdentitySettings, RedactionSettings, RuleSettings};
 use crate::journal::Lane;
+use crate::message::RequestHead;
 use crate::telemetry::Metrics;
 
 mod address;
@@ -133,8 +133,8 @@ impl Capture {
     }
 
     /// A request's head has been read: decides the rule and begins the exchange.
-    pub fn begin(&self, connection: &Rc<Connection>, head: &Parts) -> Exchange {
-        Exchange::begin(self.worker.clone(), self.policy(), connection.clone(), head)
+    pub fn begin(&self, connection: &Rc<Connection>, head: &Rc<RequestHead>) -> Exchange {
+        Exchange::begin(self.worker.clone(), self.policy(), connection.clone(), head.clone())
     }
 
     /// A request was refused before it could be read as a whole; the application did not see it.
@@ -167,8 +167,15 @@ impl Capture {
     }
 }
 
-/// The host a request asks for: the authority of its target (HTTP/2), or `Host`.
-fn host_of(head: &Parts) -> Option<&str> {
-    let target = head.uri.authority().map(http::uri::Authority::as_str);
-    target.or_else(|| head.headers.get(http::header::HOST)?.to_str().ok()).filter(|host| !host.is_empty())
+/// The path a request asks for. An absolute target without one asks for the root (RFC 9110 section 4.2.3).
+fn path_of(head: &RequestHead) -> &str {
+    match head.path() {
+        "" => "/",
+        path => path,
+    }
+}
+
+/// A header's value as text. Nothing is read out of one that is not ASCII: what other bytes mean is anybody's guess.
+fn ascii(value: &[u8]) -> Option<&str> {
+    std::str::from_utf8(value).ok().filter(|text| text.is_ascii())
 }

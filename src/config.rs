@@ -30,7 +30,7 @@ pub use capture::{GeoipSettings, IdentitySettings, JwtSettings, RedactionSetting
 pub use complaint::{Complaint, Complaints, Severity};
 pub use journal::{JournalSettings, Sync, WhenFull};
 pub use listener::{
-    Address, Certificate, ClientAuth, ClientTls, ForwardSettings, ForwardingHeaders, HeaderCase, HostHeader, Limits,
+    Address, Certificate, ClientAuth, ClientTls, ForwardSettings, ForwardingHeaders, HostHeader, Limits,
     ListenerSettings, ProxyProtocol, ServerTls, Upstream, UpstreamProtocol,
 };
 pub use load::{Loaded, MAX_FILE};

@@ -1,43 +1,48 @@
 //! One request to the application and its response back, unchanged and at once.
 //!
 //! Constraints:
-//! - Nothing is buffered: frames go on as they come, in both directions, and back-pressure is the
+//! - Nothing is buffered: pieces go on as they come, in both directions, and back-pressure is the
 //!   sockets' own.
 //! - A request is sent once. Only one of which not a byte was sent goes to another connection.
 //! - Every way an exchange can end is told to [`crate::capture::Exchange`] exactly once, and every
 //!   response of our own comes from the one table in `fault`.
 //! - Everything belongs to one worker thread: pools, links and exchanges are `Rc`, not locked.
 //!
+//! HTTP/1 is spoken by `http1` itself, HTTP/2 by hyper; both ends meet in heads and bodies that look alike.
 //! What this room does not know: Kafka, rules, files.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
-use http::header::Entry;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
-use hyper::body::Incoming;
+use http::{Method, StatusCode, Version};
 use rustls::ClientConfig;
 
 use crate::capture::{Capture, Exchange};
 use crate::config::{ForwardSettings, Mode, Upstream};
+use crate::message::{Framing, Known, RequestHead, ResponseHead};
 
+mod answer;
 mod body;
 mod fault;
 mod headers;
-mod last_words;
+mod http1;
+mod http2;
+mod io;
 mod link;
 mod stream;
 mod tls;
 mod tunnel;
 mod upstream;
 
-pub use body::{BodyError, ResponseBody};
-pub use link::{Link, Refusal, Upgrade, plain_response};
+pub use answer::Answer;
+pub use body::{BodyError, ClientBody, ResponseBody, Source};
+pub use headers::{Terms, write_response, write_trailers};
+pub use io::{Output, poll_read};
+pub use link::{Link, plain_response};
 pub use stream::Stream;
 pub use tls::{TlsError, certificates, client_config, private_key, roots};
 pub use tunnel::Tunnel;
@@ -46,7 +51,8 @@ pub use upstream::LocalExecutor;
 use body::{RequestBody, Upload};
 use fault::Fault;
 use headers::Onward;
-use upstream::{Lease, Pool, Sender};
+use http1::{Call, Lost};
+use upstream::{Pool, Sender};
 
 /// How long a request body waits for the application's `100 Continue` before it goes anyway: an
 /// application that does not know `Expect` never says so (RFC 9110 section 10.1.1; curl waits as long).
@@ -57,20 +63,19 @@ pub struct Forwarder {
     pool: Rc<Pool>,
     settings: Rc<ForwardSettings>,
     capture: Rc<Capture>,
-    authority: HeaderValue,
+    authority: String,
     upstream_tls: bool,
     request_id_header: http::HeaderName,
 }
 
-/// Informational responses (1xx), handed from the upstream connection's task to the request's. hyper
-/// wants the callback `Send`, hence the mutex; it is never contended.
-#[derive(Default)]
-struct Informational(Mutex<Arrivals>);
-
-#[derive(Default)]
-struct Arrivals {
-    responses: Vec<(StatusCode, HeaderMap)>,
-    waker: Option<Waker>,
+/// A request under way.
+struct Passing<'a> {
+    head: &'a RequestHead,
+    exchange: &'a Exchange,
+    link: &'a Rc<Link>,
+    upload: Rc<Upload>,
+    upgrade: Option<&'a [u8]>,
+    framing: Framing,
 }
 
 impl Forwarder {
@@ -103,86 +108,38 @@ impl Forwarder {
     }
 
     /// Answers one request.
-    pub async fn handle(
-        self: Rc<Self>,
-        request: Request<Incoming>,
-        link: Rc<Link>,
-    ) -> Result<Response<ResponseBody>, Infallible> {
-        link.in_flight.set(true);
-        let (mut parts, body) = request.into_parts();
-        let client_version = parts.version;
-        let is_head = parts.method == http::Method::HEAD;
-        let exchange = self.capture.begin(&link.connection, &parts);
-        if let Some(fault) = self.admit(&parts, &exchange).await {
-            return Ok(self.own(fault, is_head, &exchange, &link).await);
+    pub async fn handle(&self, head: Rc<RequestHead>, framing: Framing, body: Source, link: &Rc<Link>) -> Answer {
+        let exchange = self.capture.begin(&link.connection, &head);
+        let is_head = head.method == Method::HEAD;
+        if let Some(fault) = self.admit(&head, &exchange).await {
+            return self.own(fault, is_head, exchange, link).await;
         }
-        // With a body, nobody could say where the tunnel begins: an ordinary request.
-        let upgrade = headers::upgrade_of(&parts).filter(|_| hyper::body::Body::is_end_stream(&body));
-        let wants_tunnel = upgrade.is_some();
-        let expects =
-            parts.headers.get(header::EXPECT).is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        headers::onward(&mut parts, upgrade, &self.onward_to(&link));
-        self.name_request(&mut parts.headers, &exchange);
-
-        let upload = Rc::new(Upload::default());
-        if expects {
-            upload.close();
-        }
-        let informational = Arc::new(Informational::default());
-        let body = RequestBody::new(body, exchange.clone(), Rc::clone(&link), Rc::clone(&upload));
-        let mut request = Request::from_parts(parts, body);
-        hyper::ext::on_informational(&mut request, {
-            let informational = Arc::clone(&informational);
-            move |response| informational.push(response.status(), response.headers())
-        });
-        let waiting = Waiting {
-            link: &link,
-            upload: &upload,
-            informational: &informational,
-            limit: self.settings.response_timeout.0,
-            takes_informational: client_version == Version::HTTP_11,
+        let passing = Passing {
+            head: &head,
+            exchange: &exchange,
+            link,
+            upload: Rc::new(Upload::default()),
+            // With a body, nobody could say where the tunnel begins: an ordinary request.
+            upgrade: headers::upgrade_of(&head).filter(|_| framing == Framing::Empty),
+            framing,
         };
-        let answered = self.send(request, wants_tunnel, &exchange, waiting).await;
-        let (response, lease, upgraded) = match answered {
-            Ok(answered) => answered,
-            Err(fault) => return Ok(self.own(fault, is_head, &exchange, &link).await),
-        };
-        let (mut parts, incoming) = response.into_parts();
-        let accepted = parts.status == StatusCode::SWITCHING_PROTOCOLS;
-        if accepted && !wants_tunnel {
-            return Ok(self.own(Fault::Garbage, is_head, &exchange, &link).await);
+        if framing == Framing::Empty {
+            passing.upload.ended.set(Some(Instant::now()));
+        } else if head.fields.known(Known::Expect).is_some_and(|e| e.eq_ignore_ascii_case(b"100-continue")) {
+            passing.upload.close();
         }
-        exchange.response_head(&parts);
-        if is_event_stream(&parts.headers) {
-            // It may go on for hours: that it began is worth a record of its own.
-            exchange.response_started();
+        let request = RequestBody::new(body, exchange.clone(), Rc::clone(link), Rc::clone(&passing.upload));
+        match self.pass(&passing, request).await {
+            Ok(answer) => answer,
+            Err(fault) => self.own(fault, is_head, exchange, link).await,
         }
-        headers::back(&mut parts, client_version);
-        if let (true, Some(upstream)) = (accepted, upgraded) {
-            link.upgrade.set(Some(Upgrade::Accepted));
-            *link.tunnel.borrow_mut() = Some(Tunnel { upstream, exchange: exchange.clone() });
-            let body = ResponseBody::tunnel(exchange, link);
-            return Ok(Response::from_parts(parts, body));
-        }
-        link.upgrade.set(Some(Upgrade::Declined));
-        let mut body = ResponseBody::upstream(
-            incoming,
-            lease,
-            self.settings.read_idle_timeout.0,
-            exchange.clone(),
-            Rc::clone(&link),
-        );
-        if hyper::body::Body::is_end_stream(&body) && !body.finish_empty().await {
-            return Ok(self.own(Fault::JournalFull, is_head, &exchange, &link).await);
-        }
-        Ok(Response::from_parts(parts, body))
     }
 
     /// Whether the request may go on at all: it is for an application, the journal takes records,
     /// and the intent is on disk where the rule wants it there first.
-    async fn admit(&self, head: &http::request::Parts, exchange: &Exchange) -> Option<Fault> {
-        // In HTTP/1 the scanner has refused it already; here too it would make us a tunnel to anywhere.
-        if head.method == http::Method::CONNECT {
+    async fn admit(&self, head: &RequestHead, exchange: &Exchange) -> Option<Fault> {
+        // In HTTP/1 it was refused already; here too it would make us a tunnel to anywhere.
+        if head.method == Method::CONNECT {
             return Some(Fault::ClientRefused { status: 405, reason: "CONNECT is not offered" });
         }
         if exchange.admits().is_err() {
@@ -197,172 +154,172 @@ impl Forwarder {
         None
     }
 
-    fn onward_to<'a>(&'a self, link: &'a Link) -> Onward<'a> {
-        let connection = &link.connection;
-        Onward {
-            settings: self.settings.headers,
-            host: self.settings.host,
-            protocol: self.settings.protocol,
-            authority: &self.authority,
-            upstream_tls: self.upstream_tls,
-            peer_text: link.peer_text.as_ref(),
-            peer: connection.peer,
-            peer_trusted: link.peer_trusted,
-            client_tls: connection.tls,
-        }
-    }
-
-    fn name_request(&self, headers: &mut HeaderMap, exchange: &Exchange) {
-        if let Entry::Vacant(entry) = headers.entry(&self.request_id_header)
-            && let Ok(id) = HeaderValue::from_str(exchange.request_id())
-        {
-            entry.insert(id);
-        }
-    }
-
-    /// Sends the request and waits for the response's head.
-    async fn send(
-        &self,
-        mut request: Request<RequestBody>,
-        wants_tunnel: bool,
-        exchange: &Exchange,
-        waiting: Waiting<'_>,
-    ) -> Result<(Response<Incoming>, Lease, Option<tokio::sync::oneshot::Receiver<upstream::Upgraded>>), Fault> {
+    /// Sends the request and makes an answer of the response's head.
+    async fn pass(&self, passing: &Passing<'_>, mut request: RequestBody) -> Result<Answer, Fault> {
         let mut connecting = Duration::ZERO;
         loop {
-            let (mut sender, connect) = self.pool.checkout().await?;
+            let (sender, connect) = self.pool.checkout().await?;
             connecting += connect;
-            exchange.connected(connecting);
-            let upgraded = wants_tunnel.then(|| sender.expect_upgrade()).flatten();
-            match waiting.for_response(&mut sender, request).await {
-                Ok(response) => {
-                    exchange.first_byte();
-                    return Ok((response, Lease::new(&self.pool, sender, waiting.upload), upgraded));
+            passing.exchange.connected(connecting);
+            match sender {
+                Sender::Http2(sender) => return self.pass_http2(sender, passing, request).await,
+                Sender::Http1(connection) => {
+                    let reused = connection.is_reused();
+                    let to_head = passing.head.method == Method::HEAD;
+                    let mut call = Box::new(connection.call(request, passing.framing, to_head, |out| {
+                        headers::write_request(out, passing.head, &self.onward(passing));
+                    }));
+                    match passing.for_head(&mut call, self.settings.response_timeout.0).await {
+                        Ok(head) => return self.answer(head, call, passing).await,
+                        // Not a byte was sent, on a connection that had been kept: the next one will do.
+                        Err(Waited::Lost(Lost::Unsent)) if reused => request = call.into_request(),
+                        Err(lost) => return Err(passing.upload.fault.get().unwrap_or(lost.fault())),
+                    }
                 }
-                // Not a byte was sent, on a connection that had been kept: the next one will do.
-                Err(Lost::Unsent(unsent)) if connect.is_zero() => request = *unsent,
-                Err(Lost::Unsent(_)) => return Err(waiting.upload.fault.get().unwrap_or(Fault::Reset)),
-                Err(Lost::Failed(error)) => {
-                    tracing::debug!(%error, "no answer from the application");
-                    let ours = if error.is_parse() { Fault::Garbage } else { Fault::Reset };
-                    return Err(waiting.upload.fault.get().unwrap_or(ours));
-                }
-                Err(Lost::TimedOut) => return Err(Fault::ResponseTimeout),
             }
         }
     }
 
+    async fn answer(&self, head: ResponseHead, call: Box<Call>, passing: &Passing<'_>) -> Result<Answer, Fault> {
+        let (exchange, link) = (passing.exchange.clone(), Rc::clone(passing.link));
+        let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
+        if switching && passing.upgrade.is_none() {
+            return Err(Fault::Garbage);
+        }
+        let framing = head.framing(passing.head.method == Method::HEAD).map_err(|_| Fault::Garbage)?;
+        let head = passing.begun(head);
+        if switching {
+            let (upstream, early) = call.into_tunnel();
+            return Ok(Answer::Tunnel(head, Tunnel { upstream, early, exchange }));
+        }
+        let idle = self.settings.read_idle_timeout.0;
+        let mut body = ResponseBody::http1(call, Rc::clone(&self.pool), idle, exchange, link);
+        if body.is_end() && !body.finish_empty().await {
+            return Err(Fault::JournalFull);
+        }
+        Ok(Answer::Response { head, framing, body, close: false })
+    }
+
+    fn onward<'a>(&'a self, passing: &Passing<'a>) -> Onward<'a> {
+        let connection = &passing.link.connection;
+        Onward {
+            settings: self.settings.headers,
+            host: self.settings.host,
+            authority: &self.authority,
+            peer_text: passing.link.peer_text.as_deref(),
+            peer: connection.peer,
+            peer_trusted: passing.link.peer_trusted,
+            client_tls: connection.tls,
+            request_id: (&self.request_id_header, passing.exchange.request_id()),
+            upgrade: passing.upgrade,
+            framing: passing.framing,
+        }
+    }
+
     /// A response of our own; without a body where the client asked for the head only.
-    async fn own(&self, fault: Fault, is_head: bool, exchange: &Exchange, link: &Rc<Link>) -> Response<ResponseBody> {
-        link.upgrade.set(Some(Upgrade::Declined));
+    async fn own(&self, fault: Fault, is_head: bool, exchange: Exchange, link: &Rc<Link>) -> Answer {
         let (status, end, reason) = fault.answer();
         exchange.own_response(status, end, reason);
-        let text = if is_head { String::new() } else { fault::body(status, reason, exchange.request_id()) };
+        let text = fault::body(status, reason, exchange.request_id());
+        let length = text.len().to_string();
+        let lines: [(&[u8], &[u8]); 3] = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", length.as_bytes()),
+            (self.request_id_header.as_str().as_bytes(), exchange.request_id().as_bytes()),
+        ];
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+        let head = Rc::new(ResponseHead::new(status, &lines));
+        let framing = if is_head { Framing::Empty } else { Framing::Length(text.len() as u64) };
+        let text = if is_head { String::new() } else { text };
         let mut body = ResponseBody::own(text, exchange.clone(), Rc::clone(link));
         if is_head {
             // There is nothing better to answer than what is being answered.
             let _ = body.finish_empty().await;
         }
-        let mut response = Response::new(body);
-        *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        self.name_request(headers, exchange);
-        if matches!(fault, Fault::ClientRefused { .. }) && !link.multiplexed {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        *response.version_mut() = if link.multiplexed { Version::HTTP_2 } else { Version::HTTP_11 };
-        response
+        Answer::Response { head, framing, body, close: matches!(fault, Fault::ClientRefused { .. }) }
     }
 }
 
-/// Server-sent events (WHATWG HTML section 9.2).
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
-}
+impl Passing<'_> {
+    /// The response's head has come.
+    fn begun(&self, head: ResponseHead) -> Rc<ResponseHead> {
+        let head = Rc::new(head);
+        self.exchange.response_head(&head);
+        if is_event_stream(&head) {
+            // It may go on for hours: that it began is worth a record of its own.
+            self.exchange.response_started();
+        }
+        head
+    }
 
-/// What a request waits with.
-struct Waiting<'a> {
-    link: &'a Rc<Link>,
-    upload: &'a Rc<Upload>,
-    informational: &'a Informational,
-    /// From the end of the request to the response's head.
-    limit: Duration,
-    /// HTTP/1.0 knows no 1xx (RFC 9110 section 15.2), and hyper writes none in HTTP/2.
-    takes_informational: bool,
-}
+    /// Sends the request and waits for the response's head.
+    async fn for_head(&self, call: &mut Call, limit: Duration) -> Result<ResponseHead, Waited> {
+        // HTTP/1.0 knows no 1xx (RFC 9110 section 15.2), and hyper writes none in HTTP/2.
+        let takes_informational = self.head.version == Version::HTTP_11;
+        let inform = |head: &ResponseHead| {
+            if head.status == StatusCode::CONTINUE {
+                // The client is told when its body is asked for.
+                self.upload.open();
+            } else if takes_informational {
+                self.link.inform(head.status.as_u16(), head.reason(), &head.fields);
+            }
+        };
+        self.within(limit, |cx| call.poll_head(cx, inform)).await?.map_err(Waited::Lost)
+    }
 
-/// Why there is no response.
-enum Lost {
-    /// Not a byte of the request was sent.
-    Unsent(Box<Request<RequestBody>>),
-    Failed(hyper::Error),
-    TimedOut,
-}
-
-impl Waiting<'_> {
-    async fn for_response(
-        &self,
-        sender: &mut Sender,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, Lost> {
-        let mut response = pin!(sender.send(request));
-        let first = if self.upload.is_closed() { CONTINUE_PATIENCE } else { self.limit };
-        let mut timer = pin!(tokio::time::sleep(first));
+    /// Waits for the head that `poll` looks for, until `limit` after the request's end.
+    async fn within<T>(&self, limit: Duration, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Result<T, Waited> {
+        let first = if self.upload.is_closed() { CONTINUE_PATIENCE } else { limit };
+        let mut timer = std::pin::pin!(tokio::time::sleep(first));
         poll_fn(|cx| {
-            if let Poll::Ready(answered) = response.as_mut().poll(cx) {
-                self.pass_informational(None);
-                return Poll::Ready(answered.map_err(|failed| match failed.unsent {
-                    Some(unsent) => Lost::Unsent(Box::new(unsent)),
-                    None => Lost::Failed(failed.error),
-                }));
-            }
-            self.pass_informational(Some(cx.waker()));
-            while timer.as_mut().poll(cx).is_ready() {
-                if self.upload.is_closed() {
-                    self.upload.open();
-                    timer.as_mut().reset(tokio::time::Instant::now() + self.limit);
-                    continue;
+            loop {
+                if let Poll::Ready(head) = poll(cx) {
+                    self.exchange.first_byte();
+                    return Poll::Ready(Ok(head));
                 }
-                // The time counts from the request's last byte: a slow upload is no slow answer.
-                let left = match self.upload.ended.get() {
-                    None => self.limit,
-                    Some(ended) => self.limit.saturating_sub(ended.elapsed()),
-                };
-                if left.is_zero() {
-                    return Poll::Ready(Err(Lost::TimedOut));
+                std::task::ready!(timer.as_mut().poll(cx));
+                if self.is_late(timer.as_mut(), limit) {
+                    return Poll::Ready(Err(Waited::TooLong));
                 }
-                timer.as_mut().reset(tokio::time::Instant::now() + left);
             }
-            Poll::Pending
         })
         .await
     }
 
-    /// Passes 1xx responses on; a `100 Continue` opens the client's body, and hyper then writes one itself.
-    fn pass_informational(&self, waker: Option<&Waker>) {
-        let Ok(mut inner) = self.informational.0.lock() else { return };
-        inner.waker = waker.cloned();
-        for (status, mut headers) in inner.responses.drain(..) {
-            if status == StatusCode::CONTINUE {
-                self.upload.open();
-            } else if self.takes_informational {
-                headers.remove(header::CONNECTION);
-                self.link.inform(status.as_u16(), status.canonical_reason().unwrap_or("Informational"), &headers);
+    /// The timer has rung: whether it is over, or the timer was set anew.
+    fn is_late(&self, timer: Pin<&mut tokio::time::Sleep>, limit: Duration) -> bool {
+        if self.upload.is_closed() {
+            self.upload.open();
+            timer.reset(tokio::time::Instant::now() + limit);
+            return false;
+        }
+        // The time counts from the request's last byte: a slow upload is no slow answer.
+        let left = self.upload.ended.get().map_or(limit, |ended| limit.saturating_sub(ended.elapsed()));
+        timer.reset(tokio::time::Instant::now() + left);
+        left.is_zero()
+    }
+}
+
+/// Why a wait for a head was in vain.
+enum Waited {
+    Lost(Lost),
+    TooLong,
+}
+
+impl Waited {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::TooLong => Fault::ResponseTimeout,
+            Self::Lost(Lost::Garbage(refusal)) => {
+                tracing::debug!(reason = refusal.reason, "the application's answer was not HTTP");
+                Fault::Garbage
             }
+            Self::Lost(Lost::Closed | Lost::Unsent) => Fault::Reset,
         }
     }
 }
 
-impl Informational {
-    fn push(&self, status: StatusCode, headers: &HeaderMap) {
-        if status == StatusCode::SWITCHING_PROTOCOLS {
-            return;
-        }
-        let Ok(mut inner) = self.0.lock() else { return };
-        inner.responses.push((status, headers.clone()));
-        if let Some(waker) = inner.waker.take() {
-            waker.wake();
-        }
-    }
+/// Server-sent events (WHATWG HTML section 9.2).
+fn is_event_stream(head: &ResponseHead) -> bool {
+    head.fields.known(Known::ContentType).is_some_and(|value| value.starts_with(b"text/event-stream"))
 }

@@ -6,7 +6,7 @@
 //! - What is not strictly HTTP is answered here and recorded; the application does not see it.
 //! - Accepting never fails; a limit reached means that clients wait in the kernel's backlog.
 //!
-//! A connection is served by hyper; [`wire`] stands between hyper and the socket.
+//! HTTP/1 is served by `http1` itself, HTTP/2 by hyper.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,18 +18,16 @@ use rustls::ServerConfig;
 use tokio::sync::Notify;
 
 use crate::capture::Capture;
-use crate::config::{HeaderCase, Limits, ListenerSettings, ProxyProtocol};
+use crate::config::{Limits, ListenerSettings, ProxyProtocol};
 use crate::forward::Forwarder;
 
 mod connection;
-mod framing;
 mod hangup;
-mod head;
+mod http1;
 mod proxy_protocol;
 mod socket;
 mod tls;
 mod watch;
-mod wire;
 
 pub use socket::{BindError, Bound};
 pub use tls::server_config;
@@ -46,7 +44,6 @@ pub struct Worker {
     proxy_protocol: ProxyProtocol,
     trusted_proxies: Rc<[IpNet]>,
     request_id_header: Option<HeaderName>,
-    header_case: HeaderCase,
     tls: Option<Arc<ArcSwap<ServerConfig>>>,
     capture: Rc<Capture>,
     forwarder: Rc<Forwarder>,
@@ -74,7 +71,6 @@ impl Worker {
             proxy_protocol: settings.proxy_protocol,
             trusted_proxies: settings.trusted_proxies.as_slice().into(),
             request_id_header: settings.forward.request_id_header.to_ascii_lowercase().parse().ok(),
-            header_case: settings.forward.header_case,
             tls,
             capture,
             forwarder,

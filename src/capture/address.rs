@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
-use http::HeaderMap;
-use http::header::FORWARDED;
 use ipnet::IpNet;
+
+use super::ascii;
+use crate::message::{Fields, Known};
 
 /// The client's address.
 ///
@@ -12,15 +13,15 @@ use ipnet::IpNet;
 /// address that is not itself a trusted proxy: everything to its left is only somebody's word.
 /// `Forwarded` (RFC 7239) is read where there is no `X-Forwarded-For`. An entry that is no address
 /// (`unknown`, an obfuscated `_name`, garbage) ends the walk at the hop that reported it.
-pub(super) fn client(peer: Option<IpAddr>, headers: &HeaderMap, trusted: &[IpNet]) -> Option<IpAddr> {
+pub(super) fn client(peer: Option<IpAddr>, fields: &Fields, trusted: &[IpNet]) -> Option<IpAddr> {
     let peer = peer.map(|ip| ip.to_canonical())?;
     if !is_trusted(peer, trusted) {
         return Some(peer);
     }
     let mut client = peer;
-    if headers.contains_key("x-forwarded-for") {
-        for value in headers.get_all("x-forwarded-for").iter().rev() {
-            let Ok(value) = value.to_str() else { return Some(client) };
+    if fields.known(Known::XForwardedFor).is_some() {
+        for value in fields.all_known(Known::XForwardedFor).rev() {
+            let Some(value) = ascii(value) else { return Some(client) };
             for entry in value.rsplit(',') {
                 match step(node(entry.trim()), &mut client, trusted) {
                     Step::On => {}
@@ -30,8 +31,8 @@ pub(super) fn client(peer: Option<IpAddr>, headers: &HeaderMap, trusted: &[IpNet
         }
         return Some(client);
     }
-    for value in headers.get_all(FORWARDED).iter().rev() {
-        let Ok(value) = value.to_str() else { return Some(client) };
+    for value in fields.all_known(Known::Forwarded).rev() {
+        let Some(value) = ascii(value) else { return Some(client) };
         for element in split_unquoted(value, ',').into_iter().rev() {
             match step(forwarded_for(element), &mut client, trusted) {
                 Step::On => {}
@@ -118,7 +119,7 @@ fn split_unquoted(text: &str, separator: char) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue};
 
     fn walk(peer: &str, name: &'static str, values: &[&str]) -> String {
         let trusted: Vec<IpNet> =
@@ -127,7 +128,7 @@ mod tests {
         for value in values {
             headers.append(name, HeaderValue::from_str(value).expect("a header"));
         }
-        client(peer.parse().ok(), &headers, &trusted).map(|ip| ip.to_string()).unwrap_or_default()
+        client(peer.parse().ok(), &Fields::from_map(&headers), &trusted).map(|ip| ip.to_string()).unwrap_or_default()
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::telemetry::{self, Kind, Metrics};
 
@@ -22,21 +23,15 @@ impl Counters {
     }
 
     /// An exchange has ended; one that its rule leaves out of the journal counts too.
-    pub(super) fn exchange(&self, state: &State, status: Option<u16>, end: End) {
-        self.worker.exchange(state.connection.listener_index, &state.method, status, end, state.began.elapsed());
+    pub(super) fn exchange(&self, state: &State, status: Option<u16>, end: End, duration: Duration) {
+        self.worker.exchange(state.connection.listener_index, &state.head.method, status, end, duration);
     }
 
     /// A request was refused before it became an exchange.
     pub(super) fn refused(&self, listener: usize, method: Option<&http::Method>, status: u16) {
         // Counted among the other methods.
         let unknown = http::Method::CONNECT;
-        self.worker.exchange(
-            listener,
-            method.unwrap_or(&unknown),
-            Some(status),
-            End::Refused,
-            std::time::Duration::ZERO,
-        );
+        self.worker.exchange(listener, method.unwrap_or(&unknown), Some(status), End::Refused, Duration::ZERO);
     }
 
     /// A record was handed to the journal.

@@ -3,17 +3,18 @@
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderValue, Version};
+use http::Version;
 
-use super::exchange::{Outlet, State, Worker};
+use super::exchange::{Outlet, Progress, State, Worker};
 use super::facts::Facts;
 use super::identity::{self, Who};
 use super::policy::Policy;
 use super::redact::{MASK, Report};
 use super::token::hex;
-use super::{Connection, RefusedHead, message};
+use super::{Connection, RefusedHead, ascii, message, path_of};
 use crate::config::{Level, Mode};
 use crate::journal::Committed;
+use crate::message::{Known, RequestHead};
 use crate::record::{self, Client, End, Outcome, Record, SCHEMA, Stage, Text, Timing};
 
 /// Writes the record of a stage on the way.
@@ -33,10 +34,14 @@ pub(super) fn stage(state: &State, stage: Stage) -> Option<Committed> {
 }
 
 /// Writes the record of the outcome.
-pub(super) fn outcome(state: &State, end: End, reason: Option<&str>) -> Option<Committed> {
-    let duration = state.began.elapsed();
-    let progress = state.progress.borrow();
-    let facts = Facts::new(state, &progress);
+pub(super) fn outcome(
+    state: &State,
+    progress: &Progress,
+    end: End,
+    reason: Option<&str>,
+    duration: Duration,
+) -> Option<Committed> {
+    let facts = Facts::new(state, progress);
     let success = is_success(&facts, end);
     let mut who = identity::who(&facts, success);
     identity::learn(&facts, &mut who, success);
@@ -113,13 +118,13 @@ pub(super) fn refused(
 
 /// What every stage of an exchange says, save what selectors find and redaction changes.
 fn begin(state: &State) -> Record<'_> {
-    let plan = state.plan();
+    let (plan, fields) = (state.plan(), &state.head.fields);
     let places = state.policy.places.as_ref().filter(|_| plan.geoip);
     let mut escaped = Vec::new();
     let client = Client {
         ip: state.client,
         peer: state.connection.peer,
-        user_agent: text(state.user_agent.as_ref(), "client.user_agent", &mut escaped),
+        user_agent: text(fields.known(Known::UserAgent), "client.user_agent", &mut escaped),
         geo: places.and_then(|places| places.find(state.client?)),
     };
     Record {
@@ -129,14 +134,14 @@ fn begin(state: &State) -> Record<'_> {
         kind: (*plan.kind).into(),
         rule: plan.name.as_deref().map(Text::from),
         listener: Some((*state.connection.listener).into()),
-        method: Some(state.method.as_str().into()),
+        method: Some(state.head.method.as_str().into()),
         scheme: Some(if state.https { "https" } else { "http" }.into()),
         host: state.host().map(Text::from),
         route: route(state),
-        http_version: version(state.version),
+        http_version: version(state.head.version),
         client: Some(client).filter(|client| *client != Client::default()),
         request_id: Some(state.request_id().into()),
-        trace_id: trace_id(state.trace_parent.as_ref()),
+        trace_id: trace_id(fields.known(Known::TraceParent)),
         escaped,
         ..Record::default()
     }
@@ -146,8 +151,11 @@ fn begin(state: &State) -> Record<'_> {
 fn tell<'f>(facts: &'f Facts<'_>, record: &mut Record<'f>, who: Who<'f>, report: &mut Report) {
     let (state, plan) = (facts.state, facts.state.plan());
     record.path = Some(path(state, report).into());
-    let query = state.uri.query().filter(|q| !q.is_empty());
+    let query = state.head.query().filter(|q| !q.is_empty());
     record.query = query.map(|query| state.policy.redactor.query(query, report).into());
+    if state.head.is_escaped() {
+        tell_escaped(&state.head, record);
+    }
     record.tenant = plan.tenant.as_ref().and_then(|s| facts.text(s)).map(Text::from);
     record.origin = plan.origin.as_ref().and_then(|s| facts.text(s)).map(Text::from);
     let attributes = plan.attributes.iter();
@@ -158,9 +166,19 @@ fn tell<'f>(facts: &'f Facts<'_>, record: &mut Record<'f>, who: Who<'f>, report:
     record.session = who.session.map(|token| hex(&token).into());
 }
 
+/// Which of path and query is escaped: not necessarily both.
+fn tell_escaped(head: &RequestHead, record: &mut Record<'_>) {
+    let mut sent = head.origin_form().splitn(2, |b| *b == b'?');
+    for field in ["path", "query"] {
+        if sent.next().is_some_and(|bytes| std::str::from_utf8(bytes).is_err()) {
+            record.escaped.push(field.into());
+        }
+    }
+}
+
 /// The path, without its secret segments and parameters.
 fn path<'s>(state: &'s State, report: &mut Report) -> Cow<'s, str> {
-    let (path, redactor) = (state.uri.path(), &state.policy.redactor);
+    let (path, redactor) = (path_of(&state.head), &state.policy.redactor);
     let segments =
         state.policy.path(state.decision).and_then(|p| p.mask(path, MASK, |name| redactor.is_secret_segment(name)));
     let masked = segments.or_else(|| path.contains(['=', ';']).then(|| redactor.text(path)).flatten());
@@ -183,7 +201,10 @@ fn is_success(facts: &Facts<'_>, end: End) -> bool {
     let Some(measure) = &facts.state.plan().success else { return status < 400 };
     let by_status = if measure.status.is_empty() { status < 400 } else { measure.status.contains(&status) };
     by_status
-        && measure.headers.iter().all(|(name, pattern)| pattern.fits(progress.headers.get_all(name).iter()))
+        && measure
+            .headers
+            .iter()
+            .all(|(name, pattern)| pattern.fits(progress.fields().into_iter().flat_map(|f| f.all(name))))
         && measure
             .json
             .iter()
@@ -229,8 +250,8 @@ fn micros(duration: Duration) -> u64 {
 }
 
 /// A header as text; `field` joins `escaped` where its bytes are not UTF-8.
-fn text<'v>(value: Option<&'v HeaderValue>, field: &'static str, escaped: &mut Vec<Text<'_>>) -> Option<Text<'v>> {
-    let (text, was_escaped) = record::lossless(value?.as_bytes());
+fn text<'v>(value: Option<&'v [u8]>, field: &'static str, escaped: &mut Vec<Text<'_>>) -> Option<Text<'v>> {
+    let (text, was_escaped) = record::lossless(value?);
     if was_escaped {
         escaped.push(field.into());
     }
@@ -249,8 +270,8 @@ fn version(version: Version) -> Option<Text<'static>> {
 }
 
 /// The trace id of `traceparent` (W3C Trace Context section 3.2.2): 32 hex digits, not all zero.
-fn trace_id(parent: Option<&HeaderValue>) -> Option<Text<'_>> {
-    let id = parent?.to_str().ok()?.split('-').nth(1)?;
+fn trace_id(parent: Option<&[u8]>) -> Option<Text<'_>> {
+    let id = ascii(parent?)?.split('-').nth(1)?;
     let hex = id.len() == 32 && id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     (hex && id.bytes().any(|b| b != b'0')).then(|| id.into())
 }

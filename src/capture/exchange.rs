@@ -4,11 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
+use uuid::{ContextV7, Timestamp, Uuid};
 
 use super::body::Tap;
 use super::count::Counters;
@@ -18,6 +16,7 @@ use super::rules::Decision;
 use super::{Connection, Sessions, address, entry};
 use crate::config::{Level, Mode};
 use crate::journal::{Committed, Lane, Refused};
+use crate::message::{Fields, Known, RequestHead, ResponseHead};
 use crate::record::{End, Stage};
 
 /// One request and its response. Cheap to clone; all clones are the same exchange.
@@ -32,6 +31,8 @@ pub(super) struct Worker {
     pub(super) outlet: Outlet,
     pub(super) buffer: RefCell<Vec<u8>>,
     pub(super) counters: Counters,
+    /// Each worker counts its own ids: the library's counter is behind a lock that all threads share.
+    ids: ContextV7,
     /// Daybook is stopping: exchanges that are dropped now were interrupted by it, not by their clients.
     pub(super) interrupted: Cell<bool>,
 }
@@ -52,17 +53,9 @@ pub(super) struct State {
     pub(super) id: [u8; 36],
     pub(super) time: SystemTime,
     pub(super) began: Instant,
-    pub(super) method: Method,
-    pub(super) uri: Uri,
-    pub(super) version: Version,
+    pub(super) head: Rc<RequestHead>,
     pub(super) https: bool,
     pub(super) client: Option<IpAddr>,
-    pub(super) host: Option<HeaderValue>,
-    pub(super) user_agent: Option<HeaderValue>,
-    pub(super) request_id: Option<HeaderValue>,
-    pub(super) trace_parent: Option<HeaderValue>,
-    /// The request's headers, as far as the plan needs them.
-    pub(super) headers: HeaderMap,
     pub(super) progress: RefCell<Progress>,
     done: Cell<bool>,
     /// The rule says that there is no record; the exchange is counted all the same.
@@ -80,8 +73,8 @@ pub(super) struct Progress {
     pub(super) grpc_status: Option<u32>,
     /// Set where we answered ourselves.
     pub(super) own: Option<(End, &'static str)>,
-    /// The response's headers, as far as the plan needs them.
-    pub(super) headers: HeaderMap,
+    /// The application's response, where it gave one.
+    pub(super) head: Option<Rc<ResponseHead>>,
     pub(super) request_body: Option<Tap>,
     pub(super) response_body: Option<Tap>,
 }
@@ -94,37 +87,40 @@ impl Worker {
             sessions,
             outlet,
             counters,
+            ids: ContextV7::new(),
             buffer: RefCell::new(Vec::with_capacity(4096)),
             interrupted: Cell::new(false),
         }
+    }
+
+    /// A UUIDv7 of this moment, as text.
+    fn id(&self, time: SystemTime) -> [u8; 36] {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let timestamp = Timestamp::from_unix(&self.ids, since.as_secs(), since.subsec_nanos());
+        let mut id = [0; 36];
+        Uuid::new_v7(timestamp).hyphenated().encode_lower(&mut id);
+        id
     }
 }
 
 // === impl Exchange ===
 
 impl Exchange {
-    pub(super) fn begin(worker: Rc<Worker>, policy: Rc<Held>, connection: Rc<Connection>, head: &Parts) -> Self {
-        let decision = policy.decide(&connection.listener, head);
+    pub(super) fn begin(
+        worker: Rc<Worker>,
+        policy: Rc<Held>,
+        connection: Rc<Connection>,
+        head: Rc<RequestHead>,
+    ) -> Self {
+        let (time, began) = (SystemTime::now(), Instant::now());
+        let decision = policy.decide(&connection.listener, &head);
         let plan = policy.plan(decision);
-        let get = |name: HeaderName| head.headers.get(name).cloned();
-        let client = address::client(connection.peer, &head.headers, &connection.trusted_proxies);
-        let request_id = connection.request_id_header.as_ref().and_then(|name| head.headers.get(name));
-        let mut id = [0; 36];
-        uuid::Uuid::now_v7().hyphenated().encode_lower(&mut id);
         Self(Rc::new(State {
-            id,
-            time: SystemTime::now(),
-            began: Instant::now(),
-            method: head.method.clone(),
-            uri: head.uri.clone(),
-            version: head.version,
-            https: is_https(&connection, &head.headers),
-            client,
-            host: get(header::HOST),
-            user_agent: get(header::USER_AGENT),
-            request_id: request_id.filter(|id| is_request_id(id.as_bytes())).cloned(),
-            trace_parent: get(TRACE_PARENT),
-            headers: keep(&head.headers, &plan.request_headers, plan.level >= Level::Request),
+            id: worker.id(time),
+            time,
+            began,
+            https: is_https(&connection, &head.fields),
+            client: address::client(connection.peer, &head.fields, &connection.trusted_proxies),
             progress: RefCell::new(Progress {
                 request_body: tap(&policy, plan.request_body, plan.level >= Level::Request),
                 response_body: tap(&policy, plan.response_body, plan.level >= Level::RequestResponse),
@@ -133,6 +129,7 @@ impl Exchange {
             done: Cell::new(false),
             left_out: plan.level == Level::None,
             decision,
+            head,
             connection,
             policy,
             worker,
@@ -194,7 +191,7 @@ impl Exchange {
     }
 
     /// A piece of the request's body has come.
-    pub fn request_data(&self, data: &Bytes) {
+    pub fn request_data(&self, data: &[u8]) {
         let mut progress = self.0.progress.borrow_mut();
         progress.request_bytes += data.len() as u64;
         if let Some(tap) = &mut progress.request_body {
@@ -210,16 +207,15 @@ impl Exchange {
     }
 
     /// The application's response has begun.
-    pub fn response_head(&self, head: &http::response::Parts) {
-        let plan = self.0.plan();
+    pub fn response_head(&self, head: &Rc<ResponseHead>) {
         let mut progress = self.0.progress.borrow_mut();
         progress.status = Some(head.status.as_u16());
-        progress.grpc_status = grpc_status(&head.headers);
-        progress.headers = keep(&head.headers, &plan.response_headers, plan.level >= Level::RequestResponse);
+        progress.grpc_status = grpc_status(&head.fields);
+        progress.head = Some(head.clone());
     }
 
     /// A piece of the response's body goes out.
-    pub fn response_data(&self, data: &Bytes) {
+    pub fn response_data(&self, data: &[u8]) {
         let mut progress = self.0.progress.borrow_mut();
         progress.response_bytes += data.len() as u64;
         if let Some(tap) = &mut progress.response_body {
@@ -228,7 +224,7 @@ impl Exchange {
     }
 
     /// The response's trailers go out.
-    pub fn response_trailers(&self, trailers: &HeaderMap) {
+    pub fn response_trailers(&self, trailers: &Fields) {
         if let Some(status) = grpc_status(trailers) {
             self.0.progress.borrow_mut().grpc_status = Some(status);
         }
@@ -265,6 +261,15 @@ impl Exchange {
     }
 }
 
+// === impl Progress ===
+
+impl Progress {
+    /// The response's header lines.
+    pub(super) fn fields(&self) -> Option<&Fields> {
+        self.head.as_ref().map(|head| &head.fields)
+    }
+}
+
 // === impl State ===
 
 impl State {
@@ -273,14 +278,15 @@ impl State {
     }
 
     pub(super) fn request_id(&self) -> &str {
-        let clients = self.request_id.as_ref().and_then(|id| id.to_str().ok());
-        clients.unwrap_or_else(|| std::str::from_utf8(&self.id).unwrap_or_default())
+        let header = self.connection.request_id_header.as_ref();
+        let clients = header.and_then(|name| self.head.fields.get(name)).filter(|id| is_request_id(id));
+        // Both are ASCII.
+        std::str::from_utf8(clients.unwrap_or(&self.id)).unwrap_or_default()
     }
 
     /// The host the client asked for.
     pub(super) fn host(&self) -> Option<&str> {
-        let target = self.uri.authority().map(http::uri::Authority::as_str);
-        let host = target.or_else(|| self.host.as_ref()?.to_str().ok())?;
+        let host = self.head.host()?;
         // What stands before an `@` is a name and a password.
         Some(host.rsplit_once('@').map_or(host, |(_, host)| host)).filter(|host| !host.is_empty())
     }
@@ -289,17 +295,18 @@ impl State {
         if self.done.replace(true) {
             return None;
         }
-        if let Some(tap) = self.progress.borrow_mut().response_body.as_mut().filter(|_| end == End::Complete) {
+        let duration = self.began.elapsed();
+        let mut progress = self.progress.borrow_mut();
+        if let Some(tap) = progress.response_body.as_mut().filter(|_| end == End::Complete) {
             tap.end();
         }
-        let own = self.progress.borrow().own;
-        let (end, reason) = match own {
+        let (end, reason) = match progress.own {
             Some((own_end, own_reason)) if end == End::Complete => (own_end, Some(own_reason)),
             Some((_, own_reason)) => (end, reason.or(Some(own_reason))),
             None => (end, reason),
         };
-        self.worker.counters.exchange(self, self.progress.borrow().status, end);
-        if self.left_out { None } else { entry::outcome(self, end, reason) }
+        self.worker.counters.exchange(self, progress.status, end, duration);
+        if self.left_out { None } else { entry::outcome(self, &progress, end, reason, duration) }
     }
 }
 
@@ -311,31 +318,14 @@ impl Drop for State {
     }
 }
 
-const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-
 fn tap(policy: &Held, wanted: bool, hash: bool) -> Option<Tap> {
     wanted.then(|| Tap::new(policy.body_size, hash))
 }
 
-fn keep(headers: &HeaderMap, names: &[HeaderName], all: bool) -> HeaderMap {
-    if all {
-        return headers.clone();
-    }
-    let mut kept = HeaderMap::new();
-    for name in names {
-        for value in headers.get_all(name) {
-            kept.append(name.clone(), value.clone());
-        }
-    }
-    kept
-}
-
 /// As the client used it: by our own TLS, or by the word of a trusted proxy.
-fn is_https(connection: &Connection, headers: &HeaderMap) -> bool {
+fn is_https(connection: &Connection, fields: &Fields) -> bool {
     let trusted = connection.peer.is_some_and(|peer| address::is_trusted(peer, &connection.trusted_proxies));
-    let forwarded = || headers.get(FORWARDED_PROTO).map(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
+    let forwarded = || fields.known(Known::XForwardedProto).map(|proto| proto.eq_ignore_ascii_case(b"https"));
     trusted.then(forwarded).flatten().unwrap_or(connection.tls)
 }
 
@@ -345,6 +335,6 @@ fn is_request_id(id: &[u8]) -> bool {
     (1..=128).contains(&id.len()) && id.iter().all(fine)
 }
 
-fn grpc_status(headers: &HeaderMap) -> Option<u32> {
-    headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
+fn grpc_status(fields: &Fields) -> Option<u32> {
+    std::str::from_utf8(fields.known(Known::GrpcStatus)?).ok()?.parse().ok()
 }

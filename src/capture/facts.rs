@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::time::UNIX_EPOCH;
 
 use base64::Engine as _;
-use http::{HeaderMap, HeaderName, header};
 use percent_encoding::percent_decode_str;
 use serde_json::Value as Json;
 
@@ -16,6 +15,8 @@ use super::jwt::Claims;
 use super::pattern::comparable;
 use super::redact::multipart;
 use super::selector::Selector;
+use super::{ascii, path_of};
+use crate::message::{Fields, Known};
 use crate::record::Value;
 
 /// Longest value that becomes a fact; the rest of it is cut off.
@@ -37,7 +38,8 @@ pub(super) struct Facts<'s> {
 /// A body, taken apart as far as somebody asked.
 struct Content<'s> {
     tap: Option<&'s Tap>,
-    headers: &'s HeaderMap,
+    /// None where no response came.
+    fields: Option<&'s Fields>,
     limit: usize,
     decoded: OnceCell<Result<Decoded<'s>, &'static str>>,
     json: OnceCell<Option<Json>>,
@@ -47,9 +49,9 @@ struct Content<'s> {
 impl<'s> Facts<'s> {
     pub(super) fn new(state: &'s State, progress: &'s Progress) -> Self {
         let limit = state.policy.decoded_size;
-        let content = |tap: &'s Option<Tap>, headers| Content {
+        let content = |tap: &'s Option<Tap>, fields| Content {
             tap: tap.as_ref(),
-            headers,
+            fields,
             limit,
             decoded: OnceCell::new(),
             json: OnceCell::new(),
@@ -58,16 +60,19 @@ impl<'s> Facts<'s> {
         Self {
             state,
             progress,
-            request: content(&progress.request_body, &state.headers),
-            response: content(&progress.response_body, &progress.headers),
+            request: content(&progress.request_body, Some(&state.head.fields)),
+            response: content(&progress.response_body, progress.fields()),
             claims: OnceCell::new(),
             basic: OnceCell::new(),
         }
     }
 
     /// A value that may be written: its secrets are masked, and it is not too long.
-    pub(super) fn fact(&self, selector: &Selector) -> Option<Value<'_>> {
-        let Value::Text(text) = self.find(selector)? else { return self.find(selector) };
+    pub(super) fn fact<'f>(&'f self, selector: &'f Selector) -> Option<Value<'f>> {
+        let text = match self.find(selector)? {
+            Value::Text(text) => text,
+            other => return Some(other),
+        };
         let text = match self.state.policy.redactor.text(&text) {
             Some(masked) => Cow::Owned(masked),
             None => text.0,
@@ -76,12 +81,12 @@ impl<'s> Facts<'s> {
     }
 
     /// The same as text.
-    pub(super) fn text(&self, selector: &Selector) -> Option<Cow<'_, str>> {
+    pub(super) fn text<'f>(&'f self, selector: &'f Selector) -> Option<Cow<'f, str>> {
         Some(as_text(self.fact(selector)?))
     }
 
     /// A secret. It must become a token, or stay here.
-    pub(super) fn secret(&self, selector: &Selector) -> Option<Cow<'_, str>> {
+    pub(super) fn secret<'f>(&'f self, selector: &'f Selector) -> Option<Cow<'f, str>> {
         let text = as_text(self.find(selector)?);
         // `Bearer …` and its like in a header; basic authentication is no API key and no session.
         let is_header = matches!(selector, Selector::RequestHeader(_) | Selector::ResponseHeader(_));
@@ -105,7 +110,7 @@ impl<'s> Facts<'s> {
     /// User and password of basic authentication (RFC 7617).
     pub(super) fn basic(&self) -> Option<&(String, String)> {
         let read = || {
-            let value = self.state.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+            let value = ascii(self.state.head.fields.known(Known::Authorization)?)?;
             let (scheme, rest) = value.split_once(' ')?;
             if !scheme.eq_ignore_ascii_case("basic") {
                 return None;
@@ -120,14 +125,14 @@ impl<'s> Facts<'s> {
 
     /// The value of a cookie in the request.
     pub(super) fn cookie(&self, name: &str) -> Option<&str> {
-        let lines = self.state.headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok());
+        let lines = self.state.head.fields.all_known(Known::Cookie).filter_map(ascii);
         let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
         pairs.find(|(n, _)| *n == name).map(|(_, value)| value.trim_matches('"')).filter(|v| !v.is_empty())
     }
 
     /// What the response does to a cookie: `Some(None)` when it takes it away.
     pub(super) fn set_cookie(&self, name: &str) -> Option<Option<&str>> {
-        let lines = self.progress.headers.get_all(header::SET_COOKIE).iter().filter_map(|v| v.to_str().ok());
+        let lines = self.progress.fields()?.all_known(Known::SetCookie).filter_map(ascii);
         let mut set = lines.filter_map(|line| {
             let (pair, attributes) = line.split_once(';').unwrap_or((line, ""));
             let (n, value) = pair.trim().split_once('=')?;
@@ -152,28 +157,28 @@ impl<'s> Facts<'s> {
         json_value(self.response.json()?, pointer).map(as_text)
     }
 
-    fn find(&self, selector: &Selector) -> Option<Value<'_>> {
-        let state = self.state;
+    fn find<'f>(&'f self, selector: &'f Selector) -> Option<Value<'f>> {
+        let (state, head) = (self.state, &*self.state.head);
         let text: Cow<'_, str> = match selector {
-            Selector::Literal(text) => Cow::Owned(text.to_string()),
-            Selector::RequestHeader(name) => header_text(&state.headers, name)?,
+            Selector::Literal(text) => (&**text).into(),
+            Selector::RequestHeader(name) => String::from_utf8_lossy(head.fields.get(name)?),
             Selector::RequestQuery(name) => {
-                let query = state.uri.query()?.as_bytes();
+                let query = head.query()?.as_bytes();
                 form_urlencoded::parse(query).find(|(n, _)| **n == **name)?.1
             }
             Selector::RequestForm(name) => self.request.form().iter().find(|(n, _)| **n == **name)?.1.as_str().into(),
             Selector::RequestJson(pointer) => return json_value(self.request.json()?, pointer),
             Selector::RequestCookie(name) => self.cookie(name)?.into(),
             Selector::BasicUser => self.basic()?.0.as_str().into(),
-            Selector::Method => state.method.as_str().into(),
-            Selector::RequestPath => state.uri.path().into(),
+            Selector::Method => head.method.as_str().into(),
+            Selector::RequestPath => path_of(head).into(),
             Selector::RequestHost => state.host()?.into(),
-            Selector::ResponseHeader(name) => header_text(&self.progress.headers, name)?,
+            Selector::ResponseHeader(name) => String::from_utf8_lossy(self.progress.fields()?.get(name)?),
             Selector::ResponseJson(pointer) => return json_value(self.response.json()?, pointer),
             Selector::ResponseCookie(name) => self.set_cookie(name)??.into(),
             Selector::Status => return self.progress.status.map(|s| Value::Number(s.into())),
             Selector::Path(name) => {
-                let path = comparable(state.uri.path());
+                let path = comparable(path_of(head));
                 let value = state.policy.path(state.decision)?.value(&path, name)?;
                 Cow::Owned(percent_decode_str(value).decode_utf8_lossy().into_owned())
             }
@@ -186,9 +191,13 @@ impl<'s> Facts<'s> {
 }
 
 impl<'s> Content<'s> {
+    fn known(&self, known: Known) -> Option<&'s [u8]> {
+        self.fields?.known(known)
+    }
+
     fn decoded(&self) -> Option<&Result<Decoded<'s>, &'static str>> {
         let tap = self.tap.filter(|tap| !tap.is_empty())?;
-        let encoding = self.headers.get(header::CONTENT_ENCODING).map_or(Ok(""), |v| v.to_str()).unwrap_or("?");
+        let encoding = self.known(Known::ContentEncoding).map_or("", |value| ascii(value).unwrap_or("?"));
         Some(self.decoded.get_or_init(|| tap.decoded(encoding, self.limit)))
     }
 
@@ -203,7 +212,7 @@ impl<'s> Content<'s> {
     fn form(&self) -> &[(String, String)] {
         let read = || {
             let Some(Ok(decoded)) = self.decoded() else { return Vec::new() };
-            let kind = self.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+            let kind = self.known(Known::ContentType).and_then(ascii).unwrap_or_default();
             let is_multipart = kind.get(..10).is_some_and(|k| k.eq_ignore_ascii_case("multipart/"));
             if !is_multipart {
                 let pairs = form_urlencoded::parse(&decoded.bytes).into_owned();
@@ -224,10 +233,6 @@ fn is_over(attributes: &str) -> bool {
         name.eq_ignore_ascii_case("max-age") && value.trim().parse::<i64>().is_ok_and(|age| age <= 0)
             || name.eq_ignore_ascii_case("expires") && value.contains("1970")
     })
-}
-
-fn header_text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Cow<'h, str>> {
-    Some(String::from_utf8_lossy(headers.get(name)?.as_bytes()))
 }
 
 fn json_value<'j>(json: &'j Json, pointer: &str) -> Option<Value<'j>> {

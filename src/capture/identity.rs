@@ -120,7 +120,7 @@ fn api_key<'f>(facts: &'f Facts<'_>) -> Option<ApiKey<'f>> {
 }
 
 /// What the rule's selectors find. The source is the least trustworthy of those that found something.
-fn named<'f>(facts: &'f Facts<'_>, fields: &[(UserField, Selector)], success: bool) -> Option<User<'f>> {
+fn named<'f>(facts: &'f Facts<'_>, fields: &'f [(UserField, Selector)], success: bool) -> Option<User<'f>> {
     let mut user = User::default();
     for (field, selector) in fields {
         let Some(text) = facts.text(selector) else { continue };

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use http::HeaderName;
-use http::header;
 
 use super::pattern::ValuePattern;
 use super::selector::Selector;
@@ -28,10 +27,6 @@ pub(super) struct Plan {
     pub(super) route: Option<Box<str>>,
     pub(super) geoip: bool,
     pub(super) attributes: Vec<(Box<str>, Selector)>,
-    /// Request headers that something above reads.
-    pub(super) request_headers: Vec<HeaderName>,
-    /// Response headers that something above reads.
-    pub(super) response_headers: Vec<HeaderName>,
     /// The request's body must be copied.
     pub(super) request_body: bool,
     /// The response's body must be copied.
@@ -127,8 +122,6 @@ impl Plan {
             origin: own("origin", &rule.origin, wrong),
             route: rule.route.as_deref().map(Into::into),
             geoip: rule.geoip.unwrap_or(purpose == Purpose::Login),
-            request_headers: Vec::new(),
-            response_headers: Vec::new(),
             request_body: false,
             response_body: false,
         }
@@ -151,41 +144,13 @@ impl Plan {
         user.chain(target).chain(attributes).chain(single)
     }
 
-    /// Works out which headers and bodies must be kept, for the selectors above and the one given.
-    pub(super) fn gather(&mut self, more: Option<&Selector>) {
-        let (mut request, mut response) = (Vec::new(), Vec::new());
-        for selector in self.selectors().chain(more) {
-            match selector {
-                Selector::RequestHeader(name) => request.push(name.clone()),
-                Selector::RequestCookie(_) => request.push(header::COOKIE),
-                Selector::BasicUser => request.push(header::AUTHORIZATION),
-                Selector::ResponseHeader(name) => response.push(name.clone()),
-                // A session's cookie is also looked for in the response, where it may be replaced.
-                Selector::ResponseCookie(_) => response.push(header::SET_COOKIE),
-                _ => {}
-            }
-        }
-        if !self.session.is_empty() {
-            response.push(header::SET_COOKIE);
-        }
-        let measured = self.success.iter().flat_map(|m| m.headers.iter().map(|(name, _)| name.clone()));
-        response.extend(measured);
+    /// Works out which bodies must be copied, for the selectors above.
+    pub(super) fn gather(&mut self) {
         let measures_body = self.success.as_ref().is_some_and(|m| !m.json.is_empty());
         self.request_body = self.level >= Level::Request || self.selectors().any(Selector::needs_request_body);
         self.response_body = self.level >= Level::RequestResponse
             || measures_body
             || self.selectors().any(Selector::needs_response_body);
-        if self.request_body {
-            request.extend([header::CONTENT_TYPE, header::CONTENT_ENCODING]);
-        }
-        if self.response_body {
-            response.extend([header::CONTENT_TYPE, header::CONTENT_ENCODING]);
-        }
-        for list in [&mut request, &mut response] {
-            list.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-            list.dedup();
-        }
-        (self.request_headers, self.response_headers) = (request, response);
     }
 }
 

@@ -7,8 +7,6 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header;
-
 use super::CaptureSettings;
 use super::geoip::Places;
 use super::jwt::{Claims, Jwt};
@@ -19,6 +17,7 @@ use super::rules::{Conditions, Decision, Rules};
 use super::selector::Selector;
 use super::token::{Token, Tokens};
 use crate::config::Level;
+use crate::message::RequestHead;
 
 /// JSON web tokens each worker remembers to have verified: an RSA signature takes longer than all the rest.
 const VERIFIED: usize = 1024;
@@ -109,7 +108,7 @@ impl Policy {
         top("redaction", std::mem::take(&mut complaints));
         let places = settings.geoip.city.as_deref().and_then(|path| open_places(path, &mut complaints));
         top("geoip", complaints);
-        complete(&mut plans, jwt.as_ref(), settings.identity.basic);
+        complete(&mut plans);
         for plan in &plans {
             plan.session.iter().chain(&plan.api_key).for_each(|selector| redactor.learn(selector));
         }
@@ -134,7 +133,7 @@ impl Policy {
     }
 
     /// The rule that decides, if any does.
-    pub(super) fn decide(&self, listener: &str, head: &http::request::Parts) -> Option<Decision> {
+    pub(super) fn decide(&self, listener: &str, head: &RequestHead) -> Option<Decision> {
         self.rules.decide(listener, head)
     }
 
@@ -203,8 +202,8 @@ fn open_places(path: &Path, complaints: &mut Vec<Complaint>) -> Option<Places> {
     Places::open(path).map_err(complain).ok()
 }
 
-/// Where a login gives out a session, every plan looks for it; and whatever identity needs is kept.
-fn complete(plans: &mut [Plan], jwt: Option<&Jwt>, basic: bool) {
+/// Where a login gives out a session, every plan looks for it; and the bodies in which plans look are kept.
+fn complete(plans: &mut [Plan]) {
     let mut shown: Vec<Selector> = Vec::new();
     for again in plans.iter().flat_map(|plan| &plan.session).filter_map(Selector::shown_again) {
         if !shown.contains(&again) {
@@ -217,10 +216,7 @@ fn complete(plans: &mut [Plan], jwt: Option<&Jwt>, basic: bool) {
                 plan.session.push(selector.clone());
             }
         }
-        plan.gather(jwt.map(|jwt| &jwt.from));
-        if basic && !plan.request_headers.contains(&header::AUTHORIZATION) {
-            plan.request_headers.push(header::AUTHORIZATION);
-        }
+        plan.gather();
     }
 }
 

@@ -31,7 +31,8 @@ const REPORTED: usize = 64;
 /// What is masked beyond the built-in names.
 #[derive(Debug, Default)]
 pub(super) struct Redactor {
-    headers: HashSet<HeaderName>,
+    /// In lower case.
+    headers: HashSet<Box<str>>,
     query: HashSet<Box<[u8]>>,
     fields: HashSet<Box<[u8]>>,
     pointers: Vec<Vec<Box<str>>>,
@@ -79,7 +80,7 @@ impl Redactor {
         let mut headers = HashSet::new();
         for name in &settings.headers {
             match name.parse::<HeaderName>() {
-                Ok(name) => drop(headers.insert(name)),
+                Ok(name) => drop(headers.insert(name.as_str().into())),
                 Err(_) => wrong.push((vec!["headers".to_owned()], format!("`{name}` can't be a header's name"))),
             }
         }
@@ -108,7 +109,9 @@ impl Redactor {
     /// A selector of an API key, a session or a JWT says where a secret stands.
     pub(super) fn learn(&mut self, selector: &Selector) {
         match selector {
-            Selector::RequestHeader(name) | Selector::ResponseHeader(name) => drop(self.headers.insert(name.clone())),
+            Selector::RequestHeader(name) | Selector::ResponseHeader(name) => {
+                self.headers.insert(name.as_str().into());
+            }
             Selector::RequestQuery(name) => drop(self.query.insert(names::plain(name))),
             Selector::RequestForm(name) => drop(self.fields.insert(names::plain(name))),
             Selector::RequestJson(pointer) | Selector::ResponseJson(pointer) => {
@@ -129,7 +132,7 @@ impl Redactor {
     /// Whether what `selector` finds is itself a secret, so that no fact may be made of it.
     pub(super) fn is_secret_selector(&self, selector: &Selector) -> bool {
         match selector {
-            Selector::RequestHeader(name) | Selector::ResponseHeader(name) => self.is_secret_header(name),
+            Selector::RequestHeader(name) | Selector::ResponseHeader(name) => self.is_secret_header(name.as_str()),
             Selector::RequestCookie(name) | Selector::ResponseCookie(name) => {
                 self.is_secret(name, Place::Field) || self.learnt.contains(selector)
             }
@@ -145,9 +148,9 @@ impl Redactor {
         }
     }
 
-    /// Whether the value of this header is a secret.
-    pub(super) fn is_secret_header(&self, name: &HeaderName) -> bool {
-        names::is_secret_header(name.as_str()) || self.headers.contains(name)
+    /// Whether the value of the header of this name, in lower case, is a secret.
+    pub(super) fn is_secret_header(&self, name: &str) -> bool {
+        names::is_secret_header(name) || self.headers.contains(name)
     }
 
     /// Whether what stands under this name is a secret.

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::header::HeaderName;
-use http::request::Parts;
+use http::HeaderName;
 
 use super::pattern::{HostPattern, PathPattern, ValuePattern, comparable};
 use crate::config::Match;
+use crate::message::RequestHead;
 
 /// The conditions of all rules, in order.
 #[derive(Debug, Default)]
@@ -88,7 +88,7 @@ impl Conditions {
     }
 
     /// `Some` when everything but the listener fits; within, which path pattern did.
-    fn fit(&self, head: &Parts, path: &str) -> Option<Option<usize>> {
+    fn fit(&self, head: &RequestHead, path: &str) -> Option<Option<usize>> {
         if !self.methods.is_empty() && !self.methods.contains(&head.method) {
             return None;
         }
@@ -97,14 +97,14 @@ impl Conditions {
             by => by,
         };
         if !self.hosts.is_empty() {
-            let host = super::host_of(head)?;
+            let host = head.host()?;
             self.hosts.iter().find(|h| h.fits(host))?;
         }
-        let header = |(name, pattern): &(HeaderName, ValuePattern)| pattern.fits(head.headers.get_all(name).iter());
+        let header = |(name, pattern): &(HeaderName, ValuePattern)| pattern.fits(head.fields.all(name));
         if !self.headers.iter().all(header) {
             return None;
         }
-        let query = head.uri.query().unwrap_or_default();
+        let query = head.query().unwrap_or_default();
         let parameter = |(name, pattern): &(Box<str>, ValuePattern)| {
             let pairs = form_urlencoded::parse(query.as_bytes()).filter(|(n, _)| **n == **name);
             pattern.fits(pairs.map(|(_, value)| value.into_owned()))
@@ -139,12 +139,12 @@ impl Rules {
     }
 
     /// The first rule that matches, if any does.
-    pub(super) fn decide(&self, listener: &str, head: &Parts) -> Option<Decision> {
+    pub(super) fn decide(&self, listener: &str, head: &RequestHead) -> Option<Decision> {
         if self.conditions.is_empty() {
             return None;
         }
         let table = self.tables.get(listener).unwrap_or(&self.others);
-        let path = comparable(head.uri.path());
+        let path = comparable(super::path_of(head));
         let mut exact = table.exact.get(&*path).map_or(&[][..], Vec::as_slice);
         let mut general = table.general.as_slice();
         loop {
@@ -200,9 +200,10 @@ mod tests {
     use crate::config::Strings;
     use proptest::prelude::*;
 
-    fn head(method: &str, uri: &str) -> Parts {
+    fn head(method: &str, uri: &str) -> RequestHead {
         let request = http::Request::builder().method(method).uri(uri).header("host", "panel.example.com");
-        request.header("x-kind", "mobile").body(()).expect("a request").into_parts().0
+        let request = request.header("x-kind", "mobile").body(()).expect("a request");
+        RequestHead::from_parts(&request.into_parts().0)
     }
 
     fn conditions(method: &[&str], path: &[&str], listener: &[&str]) -> Match {

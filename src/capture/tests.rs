@@ -17,6 +17,7 @@ use serde_json::{Value as Json, json};
 use super::exchange::Outlet;
 use super::{Capture, CaptureSettings, Connection, Exchange, Policy, PolicyError, RefusedHead, Sessions};
 use crate::config::{Config, Mode};
+use crate::message::{Fields, HeadLimits, RequestHead, RequestReader, ResponseHead};
 use crate::record::End;
 
 /// A capture by a configuration, and the records it wrote.
@@ -64,10 +65,9 @@ impl Bench {
     }
 
     pub(super) fn begin(&self, request: http::request::Builder, body: &str) -> Exchange {
-        let (head, ()) = request.body(()).expect("a request").into_parts();
-        let exchange = self.capture.begin(&self.connection, &head);
+        let exchange = self.capture.begin(&self.connection, &request_head(request));
         for piece in body.as_bytes().chunks(5) {
-            exchange.request_data(&Bytes::copy_from_slice(piece));
+            exchange.request_data(piece);
         }
         exchange.request_end();
         exchange
@@ -82,11 +82,10 @@ impl Bench {
         answer: &[u8],
     ) -> Json {
         let exchange = self.begin(request, body);
-        let (head, ()) = response.body(()).expect("a response").into_parts();
         exchange.connected(std::time::Duration::ZERO);
         exchange.first_byte();
-        exchange.response_head(&head);
-        exchange.response_data(&Bytes::copy_from_slice(answer));
+        exchange.response_head(&response_head(response));
+        exchange.response_data(answer);
         drop(exchange.finish(End::Complete, None));
         self.last()
     }
@@ -110,6 +109,14 @@ fn post(uri: &str) -> http::request::Builder {
 
 fn ok() -> http::response::Builder {
     Response::builder().status(200)
+}
+
+fn request_head(request: http::request::Builder) -> Rc<RequestHead> {
+    Rc::new(RequestHead::from_parts(&request.body(()).expect("a request").into_parts().0))
+}
+
+fn response_head(response: http::response::Builder) -> Rc<ResponseHead> {
+    Rc::new(ResponseHead::from_parts(&response.body(()).expect("a response").into_parts().0))
 }
 
 #[test]
@@ -189,10 +196,10 @@ fn ends_that_are_not_complete_are_told_as_they_were() {
 fn grpc_says_in_its_trailers_whether_it_worked() {
     let bench = Bench::new("");
     let exchange = bench.begin(post("/svc/Method"), "");
-    exchange.response_head(&ok().body(()).expect("a response").into_parts().0);
+    exchange.response_head(&response_head(ok()));
     let mut trailers = http::HeaderMap::new();
     trailers.insert("grpc-status", http::HeaderValue::from_static("7"));
-    exchange.response_trailers(&trailers);
+    exchange.response_trailers(&Fields::from_map(&trailers));
     drop(exchange.finish(End::Complete, None));
     let record = bench.last();
     assert_eq!((&record["grpc_status"], &record["result"]), (&json!(7), &json!("failure")));
@@ -275,6 +282,27 @@ fn levels_say_how_much_is_told() {
     let record = bench.run(get("/full"), "", ok().header("content-type", "text/html"), b"<input value=SECRETSECRET>");
     assert_eq!(record["response"]["omitted"], "nothing can be masked in text/html", "{record:#}");
     assert!(!bench.all().contains("SECRETSECRET"));
+}
+
+#[test]
+fn heads_are_told_as_they_came() {
+    let bench = Bench::new("[defaults]\nlevel = \"request\"\n[[rule]]\nname = \"root\"\nmatch = { path = \"/\" }");
+    let told = |text: &[u8]| {
+        let limits = HeadLimits { size: 4096, lines: 100 };
+        let (head, ..) = RequestReader::default().read(text, limits).expect("legible").expect("whole");
+        drop(bench.capture.begin(&bench.connection, &Rc::new(head)));
+        bench.last()
+    };
+    let record =
+        told(b"GET /caf\xe9?q=a\\b HTTP/1.1\r\nX-Zoo: 1\r\nHost: a\r\nX-API-Key: k\r\nAccept: b\r\nx-zoo: 2\r\n\r\n");
+    assert_eq!((&record["path"], &record["query"]), (&json!("/caf\\xE9"), &json!("q=a\\b")), "{record:#}");
+    assert_eq!(record["escaped"], json!(["path"]), "the query is UTF-8");
+    let headers = r#""headers":{"x-zoo":"1, 2","host":"a","x-api-key":"***","accept":"b"}"#;
+    assert!(bench.all().contains(headers), "{}", bench.all());
+    let record = told(b"GET /a?q=\xff HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!((&record["query"], &record["escaped"]), (&json!("q=\\xFF"), &json!(["query"])));
+    let record = told(b"GET http://panel HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!((&record["path"], &record["rule"], &record["host"]), (&json!("/"), &json!("root"), &json!("panel")));
 }
 
 #[test]

@@ -156,8 +156,6 @@ pub struct ForwardSettings {
     pub host: HostHeader,
     /// Which forwarding headers the application sees.
     pub headers: ForwardingHeaders,
-    /// How header names are spelt on the way through.
-    pub header_case: HeaderCase,
     /// Header that carries a request's id, made up where the client sent none.
     pub request_id_header: String,
     /// Time to open a connection to the application, TLS included; longer is 504.
@@ -181,7 +179,6 @@ impl Default for ForwardSettings {
             protocol: UpstreamProtocol::Http1,
             host: HostHeader::Preserve,
             headers: ForwardingHeaders::XForwarded,
-            header_case: HeaderCase::Preserve,
             request_id_header: "x-request-id".to_owned(),
             connect_timeout: Span::secs(5),
             response_timeout: Span::secs(300),
@@ -202,18 +199,6 @@ pub enum UpstreamProtocol {
     Http1,
     /// HTTP/2, by ALPN over TLS and with prior knowledge without.
     Http2,
-}
-
-/// How HTTP/1.1 header names are spelt on the way through. They mean the same in any case (RFC 9110
-/// section 5.1), and HTTP/2 knows only lower case; still, some old software looks at it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum HeaderCase {
-    /// As the sender spelt them.
-    #[default]
-    Preserve,
-    /// In lower case: about a twentieth less CPU for each small request (README, "What it costs").
-    Lower,
 }
 
 /// The `Host` the application sees.

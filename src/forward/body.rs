@@ -1,9 +1,9 @@
-//! Bodies in passing: each frame is shown to the exchange and goes on as it is, at once.
+//! Bodies in passing: each piece is shown to the exchange and goes on as it is, at once.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,24 +12,44 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use crate::capture::Exchange;
 use crate::config::Mode;
 use crate::journal::Committed;
+use crate::message::{Fields, Piece};
 use crate::record::End;
 
 use super::fault::Fault;
+use super::http1::Call;
 use super::link::Link;
-use super::upstream::Lease;
+use super::upstream::Pool;
 
-/// Why a body broke off; hyper closes the connection, which is how HTTP says so.
+/// Why a body broke off; the connection is closed, which is how HTTP says so.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
     /// The other side's bytes ended or failed.
     #[error("the body broke off")]
-    Source(#[source] hyper::Error),
+    Source,
     /// Nothing came for `read_idle_timeout` (response) or `body_idle_timeout` (request).
     #[error("nothing more came for too long")]
     Silent,
     /// The record could not be made durable, and the rule says nothing is released without.
     #[error("the audit journal did not take the record")]
     Unrecorded,
+}
+
+/// A client's body on an HTTP/1 connection.
+pub trait ClientBody {
+    /// The next piece. An error has been told to the [`Link`] (`refusal`), or the client is gone.
+    fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>>;
+    /// No piece follows.
+    fn is_end(&self) -> bool;
+}
+
+/// Where a client's body comes from.
+pub enum Source {
+    /// There is none.
+    Empty,
+    /// HTTP/1.
+    Http1(Rc<dyn ClientBody>),
+    /// HTTP/2.
+    Http2(Incoming),
 }
 
 /// What a request's body tells the task that waits for the response.
@@ -66,7 +86,7 @@ impl Upload {
 
 /// The client's body on its way to the application.
 pub(super) struct RequestBody {
-    inner: Incoming,
+    source: Source,
     exchange: Exchange,
     link: Rc<Link>,
     upload: Rc<Upload>,
@@ -75,33 +95,30 @@ pub(super) struct RequestBody {
 }
 
 impl RequestBody {
-    pub(super) fn new(inner: Incoming, exchange: Exchange, link: Rc<Link>, upload: Rc<Upload>) -> Self {
-        if inner.is_end_stream() {
-            upload.ended.set(Some(Instant::now()));
-        }
-        let timed = link.multiplexed && !inner.is_end_stream();
-        let idle = timed.then(|| IdleTimer::new(link.body_idle_timeout));
-        Self { inner, exchange, link, upload, idle }
+    pub(super) fn new(source: Source, exchange: Exchange, link: Rc<Link>, upload: Rc<Upload>) -> Self {
+        let idle = matches!(source, Source::Http2(_)).then(|| IdleTimer::new(link.body_idle_timeout));
+        Self { source, exchange, link, upload, idle }
     }
 
-    fn ended(&self) {
+    /// All of the request is with the application.
+    pub(super) fn sent(&self) {
         if self.upload.ended.get().is_none() {
             self.upload.ended.set(Some(Instant::now()));
-            self.exchange.request_end();
         }
     }
-}
 
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    /// The next piece, shown to the exchange.
+    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
         if self.upload.closed.get() {
             *self.upload.waker.borrow_mut() = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
+        let polled = match &mut self.source {
+            Source::Empty => Poll::Ready(None),
+            Source::Http1(body) => body.poll_piece(cx),
+            Source::Http2(incoming) => poll_incoming(incoming, cx),
+        };
+        let Poll::Ready(piece) = polled else {
             if self.idle.as_mut().is_some_and(|timer| timer.poll_silent(cx)) {
                 let reason = "the request body stopped coming";
                 self.upload.fault.set(Some(Fault::ClientRefused { status: 408, reason }));
@@ -112,62 +129,89 @@ impl Body for RequestBody {
         if let Some(timer) = &mut self.idle {
             timer.heard();
         }
-        Poll::Ready(match frame {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    self.exchange.request_data(data);
-                }
-                if self.inner.is_end_stream() {
-                    self.ended();
-                }
-                Some(Ok(frame))
+        match &piece {
+            Some(Ok(Piece::Data(data))) => self.exchange.request_data(data),
+            Some(Ok(Piece::Trailers(_))) => {}
+            Some(Err(_)) => {
+                let refused = |r: crate::message::Refusal| Fault::ClientRefused { status: r.status, reason: r.reason };
+                self.upload.fault.set(Some(self.link.refusal.get().map_or(Fault::ClientClosed, refused)));
             }
-            Some(Err(error)) => {
-                let fault = match self.link.refusal.get() {
-                    Some(refusal) => Fault::ClientRefused { status: refusal.status, reason: refusal.reason },
-                    None => Fault::ClientClosed,
-                };
-                self.upload.fault.set(Some(fault));
-                Some(Err(BodyError::Source(error)))
-            }
-            None => {
-                self.ended();
-                None
-            }
-        })
+            None => {}
+        }
+        if self.is_end() {
+            self.exchange.request_end();
+        }
+        Poll::Ready(piece)
+    }
+
+    fn is_end(&self) -> bool {
+        match &self.source {
+            Source::Empty => true,
+            Source::Http1(body) => body.is_end(),
+            Source::Http2(incoming) => incoming.is_end_stream(),
+        }
+    }
+}
+
+/// To an HTTP/2 application.
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let piece = ready!(self.poll_piece(cx));
+        if self.is_end() {
+            self.sent();
+        }
+        Poll::Ready(piece.map(|piece| piece.map(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.is_end()
     }
+}
 
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+fn poll_incoming(incoming: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
+    Pin::new(incoming).poll_frame(cx).map(|frame| {
+        frame.map(|frame| match frame.map_err(|_| BodyError::Source)?.into_data() {
+            Ok(data) => Ok(Piece::Data(data)),
+            Err(frame) => Ok(Piece::Trailers(frame.trailers_ref().map(Fields::from_map).unwrap_or_default())),
+        })
+    })
+}
+
+fn frame(piece: Piece) -> Frame<Bytes> {
+    match piece {
+        Piece::Data(data) => Frame::data(data),
+        Piece::Trailers(trailers) => Frame::trailers(trailers.to_map()),
     }
 }
 
 /// A body on its way to the client: the application's, or a short one of our own.
 pub struct ResponseBody {
-    source: Source,
+    source: Answer,
     exchange: Exchange,
     link: Rc<Link>,
-    /// The last frame, held until its record is in the journal.
+    /// The last piece, held until its record is in the journal.
     held: Option<Held>,
     done: bool,
 }
 
 /// What is held (`None`: only the end), and what it waits for.
-type Held = (Option<Frame<Bytes>>, Pin<Box<Committed>>);
+type Held = (Option<Piece>, Pin<Box<Committed>>);
 
-enum Source {
-    Upstream {
-        inner: Incoming,
-        lease: Lease,
+enum Answer {
+    /// `None` once the connection has gone back to its pool.
+    Http1 {
+        call: Option<Box<Call>>,
+        pool: Rc<Pool>,
+        idle: Option<IdleTimer>,
+    },
+    Http2 {
+        incoming: Incoming,
         idle: Option<IdleTimer>,
     },
     Own(Option<Bytes>),
-    /// A 101: the tunnel makes the record.
-    Tunnel,
 }
 
 /// Measures a silence. It begins when something is waited for, not when something last came: the
@@ -197,32 +241,36 @@ impl IdleTimer {
 }
 
 impl ResponseBody {
-    pub(super) fn upstream(inner: Incoming, lease: Lease, idle: Duration, exchange: Exchange, link: Rc<Link>) -> Self {
+    pub(super) fn http1(call: Box<Call>, pool: Rc<Pool>, idle: Duration, exchange: Exchange, link: Rc<Link>) -> Self {
         let idle = (!idle.is_zero()).then(|| IdleTimer::new(idle));
-        Self { source: Source::Upstream { inner, lease, idle }, exchange, link, held: None, done: false }
+        Self::new(Answer::Http1 { call: Some(call), pool, idle }, exchange, link)
+    }
+
+    pub(super) fn http2(incoming: Incoming, idle: Duration, exchange: Exchange, link: Rc<Link>) -> Self {
+        let idle = (!idle.is_zero()).then(|| IdleTimer::new(idle));
+        Self::new(Answer::Http2 { incoming, idle }, exchange, link)
     }
 
     pub(super) fn own(text: String, exchange: Exchange, link: Rc<Link>) -> Self {
-        let source = Source::Own((!text.is_empty()).then(|| Bytes::from(text)));
-        Self { source, exchange, link, held: None, done: false }
+        Self::new(Answer::Own((!text.is_empty()).then(|| Bytes::from(text))), exchange, link)
     }
 
-    /// The empty body of a 101; the tunnel that follows ends the exchange.
-    pub(super) fn tunnel(exchange: Exchange, link: Rc<Link>) -> Self {
-        Self { source: Source::Tunnel, exchange, link, held: None, done: true }
+    fn new(source: Answer, exchange: Exchange, link: Rc<Link>) -> Self {
+        Self { source, exchange, link, held: None, done: false }
     }
 
     /// The record of an exchange whose response has no body is made before the head goes out, where
     /// the rule wants it so. `false`: the journal refused.
     pub(super) async fn finish_empty(&mut self) -> bool {
         match self.complete() {
-            Some(committed) => {
-                let goes = committed.await.is_ok() || self.may_go_unrecorded();
-                self.link.last_byte_given(None);
-                goes
-            }
+            Some(committed) => committed.await.is_ok() || self.may_go_unrecorded(),
             None => true,
         }
+    }
+
+    /// The kernel has the response's last byte (HTTP/1).
+    pub fn delivered(&self, end: End, reason: Option<&str>) {
+        let _ = self.exchange.finish(end, reason);
     }
 
     /// The response is whole. `Some` when its last byte must wait for the journal.
@@ -230,18 +278,16 @@ impl ResponseBody {
         if std::mem::replace(&mut self.done, true) {
             return None;
         }
-        if let Source::Upstream { lease, .. } = &self.source {
-            lease.give_back();
+        if let Answer::Http1 { call, pool, .. } = &mut self.source
+            && let Some(connection) = call.take().and_then(|call| call.into_kept())
+        {
+            pool.keep(connection);
         }
-        if self.exchange.mode() == Mode::Batch {
-            self.link.last_byte_given(Some(&self.exchange));
-            return None;
+        match self.exchange.mode() {
+            // Over HTTP/1 the record is made once the kernel has the last byte.
+            Mode::Batch if !self.link.multiplexed => None,
+            _ => self.exchange.finish(End::Complete, None),
         }
-        let committed = self.exchange.finish(End::Complete, None);
-        if committed.is_none() {
-            self.link.last_byte_given(None);
-        }
-        committed
     }
 
     /// The application has done what it was asked: in mode `blocking`, under `when_full = "shed"`, the
@@ -249,13 +295,13 @@ impl ResponseBody {
     /// application did: mostly it says just this, that the journal takes nothing.
     fn may_go_unrecorded(&self) -> bool {
         let shed = self.exchange.mode() == Mode::Blocking && self.exchange.admits().is_ok();
-        shed || matches!(self.source, Source::Own(_))
+        shed || matches!(self.source, Answer::Own(_))
     }
 
-    fn broke(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn broke(&mut self, error: BodyError) -> Poll<Option<Result<Piece, BodyError>>> {
         self.done = true;
         let (end, reason) = match &error {
-            BodyError::Source(_) => (End::UpstreamReset, "the application broke off within its response"),
+            BodyError::Source => (End::UpstreamReset, "the application broke off within its response"),
             BodyError::Silent => (End::Timeout, "the application fell silent within its response"),
             BodyError::Unrecorded => (End::Refused, "the audit journal did not take the record"),
         };
@@ -263,25 +309,20 @@ impl ResponseBody {
         Poll::Ready(Some(Err(error)))
     }
 
-    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Some((frame, committed)) = &mut self.held else { return Poll::Ready(None) };
-        let committed = std::task::ready!(committed.as_mut().poll(cx));
-        let frame = frame.take();
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
+        let Some((piece, committed)) = &mut self.held else { return Poll::Ready(None) };
+        let committed = ready!(committed.as_mut().poll(cx));
+        let piece = piece.take();
         self.held = None;
         if committed.is_ok() || self.may_go_unrecorded() {
-            self.link.last_byte_given(None);
-            Poll::Ready(frame.map(Ok))
+            Poll::Ready(piece.map(Ok))
         } else {
             self.broke(BodyError::Unrecorded)
         }
     }
 
-    /// The response ended with `last` (`None`: after its last frame).
-    fn poll_last(
-        &mut self,
-        last: Option<Frame<Bytes>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    /// The response ended with `last` (`None`: after its last piece).
+    fn poll_last(&mut self, last: Option<Piece>, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
         match self.complete() {
             None => Poll::Ready(last.map(Ok)),
             Some(committed) => {
@@ -290,84 +331,90 @@ impl ResponseBody {
             }
         }
     }
+
+    /// The next piece.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
+        if self.held.is_some() {
+            return self.poll_held(cx);
+        }
+        if self.done {
+            return Poll::Ready(None);
+        }
+        let (polled, idle) = match &mut self.source {
+            Answer::Own(bytes) => (Poll::Ready(bytes.take().map(|bytes| Ok(Piece::Data(bytes)))), &mut None),
+            Answer::Http1 { call: Some(call), idle, .. } => {
+                (call.poll_piece(cx).map(|piece| piece.map(|piece| piece.map_err(|_| BodyError::Source))), idle)
+            }
+            Answer::Http1 { idle, .. } => (Poll::Ready(None), idle),
+            Answer::Http2 { incoming, idle } => (poll_incoming(incoming, cx), idle),
+        };
+        match polled {
+            Poll::Pending => {
+                let silent = idle.as_mut().is_some_and(|timer| timer.poll_silent(cx));
+                if silent { self.broke(BodyError::Silent) } else { Poll::Pending }
+            }
+            Poll::Ready(Some(Ok(piece))) => {
+                if let Some(timer) = idle {
+                    timer.heard();
+                }
+                match &piece {
+                    Piece::Data(data) => self.exchange.response_data(data),
+                    Piece::Trailers(trailers) => self.exchange.response_trailers(trailers),
+                }
+                if self.source_is_end() || matches!(piece, Piece::Trailers(_)) {
+                    return self.poll_last(Some(piece), cx);
+                }
+                Poll::Ready(Some(Ok(piece)))
+            }
+            Poll::Ready(Some(Err(error))) => self.broke(error),
+            Poll::Ready(None) => self.poll_last(None, cx),
+        }
+    }
+
+    /// No piece follows.
+    pub fn is_end(&self) -> bool {
+        self.held.is_none() && (self.done || self.source_is_end())
+    }
+
+    fn source_is_end(&self) -> bool {
+        match &self.source {
+            Answer::Own(bytes) => bytes.is_none(),
+            Answer::Http1 { call, .. } => call.as_ref().is_none_or(|call| call.is_end()),
+            Answer::Http2 { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
 }
 
+/// To an HTTP/2 client.
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = &mut *self;
-        if this.held.is_some() {
-            return this.poll_held(cx);
-        }
-        if this.done {
-            return Poll::Ready(None);
-        }
-        let (inner, idle) = match &mut this.source {
-            Source::Tunnel => return Poll::Ready(None),
-            Source::Own(bytes) => {
-                let bytes = bytes.take();
-                if let Some(bytes) = &bytes {
-                    this.exchange.response_data(bytes);
-                }
-                return this.poll_last(bytes.map(Frame::data), cx);
-            }
-            Source::Upstream { inner, idle, .. } => (inner, idle),
-        };
-        match Pin::new(&mut *inner).poll_frame(cx) {
-            Poll::Pending => {
-                let silent = idle.as_mut().is_some_and(|timer| timer.poll_silent(cx));
-                if silent { this.broke(BodyError::Silent) } else { Poll::Pending }
-            }
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(timer) = idle {
-                    timer.heard();
-                }
-                let last = inner.is_end_stream();
-                if let Some(data) = frame.data_ref() {
-                    this.exchange.response_data(data);
-                } else if let Some(trailers) = frame.trailers_ref() {
-                    this.exchange.response_trailers(trailers);
-                }
-                if last || frame.is_trailers() {
-                    return this.poll_last(Some(frame), cx);
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => this.broke(BodyError::Source(error)),
-            Poll::Ready(None) => this.poll_last(None, cx),
-        }
+        self.poll_piece(cx).map(|piece| piece.map(|piece| piece.map(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.held.is_none()
-            && match &self.source {
-                Source::Tunnel => true,
-                Source::Own(bytes) => bytes.is_none(),
-                Source::Upstream { inner, .. } => inner.is_end_stream(),
-            }
+        self.is_end()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match (&self.held, &self.source) {
-            (Some((Some(frame), _)), _) => SizeHint::with_exact(frame.data_ref().map_or(0, |data| data.len() as u64)),
-            (_, Source::Tunnel) => SizeHint::with_exact(0),
-            (_, Source::Own(bytes)) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            (_, Source::Upstream { inner, .. }) => inner.size_hint(),
+        match &self.source {
+            Answer::Own(bytes) if !self.done => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            _ if self.is_end() => SizeHint::with_exact(0),
+            _ => SizeHint::default(),
         }
     }
 }
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        if !self.done {
-            let reason = if self.link.write_stalled.get() {
-                (End::Timeout, "the client stopped reading")
-            } else {
-                (End::ClientClosed, "the client went away within the response")
-            };
-            let _ = self.exchange.finish(reason.0, Some(reason.1));
-        }
+        let (end, reason) = if self.link.write_stalled.get() {
+            (End::Timeout, "the client stopped reading")
+        } else {
+            (End::ClientClosed, "the client went away within the response")
+        };
+        // Where the exchange has ended already, its first word counts.
+        let _ = self.exchange.finish(end, Some(reason));
     }
 }

@@ -1,344 +1,294 @@
-//! Which headers go on, and which end here. Pure.
+//! Which header lines go on, and which end here. Pure.
 
 use std::net::IpAddr;
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::request::Parts;
-use http::{Uri, Version};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{StatusCode, Version};
 
-use crate::config::{ForwardingHeaders, HostHeader, UpstreamProtocol};
+use crate::config::{ForwardingHeaders, HostHeader};
+use crate::message::{Field, Fields, Framing, Known, RequestHead, ResponseHead};
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// Takes header lines one after the other.
+pub(super) trait Lines {
+    fn line(&mut self, name: &[u8], value: &[u8]);
+}
+
+/// HTTP/1: as text.
+impl Lines for Vec<u8> {
+    fn line(&mut self, name: &[u8], value: &[u8]) {
+        self.reserve(name.len() + value.len() + 4);
+        self.extend_from_slice(name);
+        self.extend_from_slice(b": ");
+        self.extend_from_slice(value);
+        self.extend_from_slice(b"\r\n");
+    }
+}
+
+/// HTTP/2: for its library. What can't stand in a header there was refused when it came.
+impl Lines for HeaderMap {
+    fn line(&mut self, name: &[u8], value: &[u8]) {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            self.append(name, value);
+        }
+    }
+}
 
 /// What the application is told of the client.
 pub(super) struct Onward<'a> {
     pub(super) settings: ForwardingHeaders,
     pub(super) host: HostHeader,
-    pub(super) protocol: UpstreamProtocol,
-    /// The upstream's `host[:port]`, and whether it is spoken to in TLS.
-    pub(super) authority: &'a HeaderValue,
-    pub(super) upstream_tls: bool,
+    /// The upstream's `host[:port]`.
+    pub(super) authority: &'a str,
     /// The peer's address as a header value, and as it is.
-    pub(super) peer_text: Option<&'a HeaderValue>,
+    pub(super) peer_text: Option<&'a str>,
     pub(super) peer: Option<IpAddr>,
     /// The peer is a trusted proxy: what it says of its own client is kept.
     pub(super) peer_trusted: bool,
     pub(super) client_tls: bool,
+    /// The header that carries a request's id, and the id for a request without.
+    pub(super) request_id: (&'a HeaderName, &'a str),
+    /// The protocol that the client asks to switch to and may.
+    pub(super) upgrade: Option<&'a [u8]>,
+    pub(super) framing: Framing,
 }
 
 /// The protocol a client asks to switch to, where it asks properly (RFC 9110 section 7.8).
-pub(super) fn upgrade_of(parts: &Parts) -> Option<HeaderValue> {
-    if parts.version != Version::HTTP_11 || !has_token(&parts.headers, "upgrade") {
+pub(super) fn upgrade_of(head: &RequestHead) -> Option<&[u8]> {
+    if head.version != Version::HTTP_11 {
         return None;
     }
-    let protocol = parts.headers.get(header::UPGRADE)?;
+    let protocol = head.fields.known(Known::Upgrade)?;
     // An h2c upgrade would carry requests past this proxy's eyes; RFC 9113 dropped it.
-    (!protocol.as_bytes().eq_ignore_ascii_case(b"h2c")).then(|| protocol.clone())
+    let asked = head.fields.has_token(Known::Connection, b"upgrade") && !protocol.eq_ignore_ascii_case(b"h2c");
+    asked.then_some(protocol)
 }
 
-/// Turns the request the client sent into the one the application gets.
-pub(super) fn onward(parts: &mut Parts, upgrade: Option<HeaderValue>, to: &Onward<'_>) {
-    let sent_host = match parts.uri.authority() {
-        // HTTP/2's `:authority`, or an absolute-form target, which wins over Host (RFC 9112 section 3.2.2).
-        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
-        None => parts.headers.get(header::HOST).cloned(),
-    };
-    strip_hop_by_hop(&mut parts.headers);
-    if let Some(protocol) = upgrade {
-        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        parts.headers.insert(header::UPGRADE, protocol);
+/// The host that the application is told.
+pub(super) fn host_for<'a>(head: &'a RequestHead, to: &'a Onward<'_>) -> &'a [u8] {
+    match to.host {
+        HostHeader::Preserve => sent_host(head).unwrap_or(to.authority.as_bytes()),
+        HostHeader::Upstream => to.authority.as_bytes(),
     }
+}
+
+/// The target's authority, which wins over `Host` (RFC 9112 section 3.2.2), or `Host`.
+fn sent_host(head: &RequestHead) -> Option<&[u8]> {
+    head.authority().map(str::as_bytes).or_else(|| head.fields.known(Known::Host))
+}
+
+/// The request that the application gets, as HTTP/1.1 text up to the empty line.
+pub(super) fn write_request(out: &mut Vec<u8>, head: &RequestHead, to: &Onward<'_>) {
+    out.extend_from_slice(head.method.as_str().as_bytes());
+    out.push(b' ');
+    let target = head.origin_form();
+    if !target.starts_with(b"/") && target != b"*" {
+        out.push(b'/');
+    }
+    out.extend_from_slice(target);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    let as_sent = to.host == HostHeader::Preserve && head.authority().is_none() && sent_host(head).is_some();
+    if !as_sent {
+        out.line(b"Host", host_for(head, to));
+    }
+    onward(out, head, to, as_sent);
+    if to.framing == Framing::Chunked && head.fields.known(Known::TransferEncoding).is_none() {
+        out.line(b"Transfer-Encoding", b"chunked");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The request's header lines that go on, `Host` only where it goes on `as_sent`.
+pub(super) fn onward(out: &mut impl Lines, head: &RequestHead, to: &Onward<'_>, as_sent: bool) {
+    let fields = &head.fields;
+    let named = named_by_connection(fields);
+    let (mut te, mut cookies, mut has_id) = (false, false, false);
+    for field in fields.iter() {
+        let goes_on = match field.known {
+            Known::Host => as_sent,
+            Known::Te => {
+                // The one member that says something about the message's end: gRPC needs it.
+                te = te || fields.has_token(Known::Te, b"trailers");
+                false
+            }
+            Known::Cookie if head.version == Version::HTTP_2 => {
+                cookies = true;
+                false
+            }
+            known if known.is_forwarding() => keeps_forwarding(known, to),
+            known => !known.is_hop_by_hop(),
+        };
+        has_id |= field.known == Known::Other && is(&field, to.request_id.0.as_str());
+        if goes_on && !named.iter().any(|name| field.name.eq_ignore_ascii_case(name)) {
+            out.line(field.name, field.value);
+        }
+    }
+    if te {
+        out.line(b"TE", b"trailers");
+    }
+    if cookies {
+        // HTTP/2 may split cookies; HTTP/1 may not (RFC 9113 section 8.2.3).
+        out.line(b"cookie", &fields.all_known(Known::Cookie).collect::<Vec<_>>().join(&b"; "[..]));
+    }
+    if let Some(protocol) = to.upgrade {
+        out.line(b"Connection", b"upgrade");
+        out.line(b"Upgrade", protocol);
+    }
+    tell_of_client(out, head, to);
+    if !has_id {
+        out.line(to.request_id.0.as_str().as_bytes(), to.request_id.1.as_bytes());
+    }
+}
+
+/// Whether a forwarding header that came goes on as it is. What is added to it is written anew.
+fn keeps_forwarding(known: Known, to: &Onward<'_>) -> bool {
+    match (to.settings, known) {
+        (ForwardingHeaders::Off, _) => true,
+        (ForwardingHeaders::XForwarded, Known::Forwarded) => true,
+        (ForwardingHeaders::Forwarded, known) => known != Known::Forwarded,
+        (ForwardingHeaders::XForwarded, Known::XForwardedFor) => to.peer_text.is_none(),
+        (ForwardingHeaders::XForwarded, _) => to.peer_trusted,
+    }
+}
+
+fn tell_of_client(out: &mut impl Lines, head: &RequestHead, to: &Onward<'_>) {
+    let scheme: &[u8] = if to.client_tls { b"https" } else { b"http" };
+    let trusted = |known| to.peer_trusted.then(|| head.fields.all_known(known)).into_iter().flatten();
     match to.settings {
         ForwardingHeaders::Off => {}
-        ForwardingHeaders::XForwarded => x_forwarded(&mut parts.headers, sent_host.as_ref(), to),
-        ForwardingHeaders::Forwarded => forwarded(&mut parts.headers, sent_host.as_ref(), to),
-    }
-    let host = match to.host {
-        HostHeader::Preserve => sent_host.as_ref().unwrap_or(to.authority),
-        HostHeader::Upstream => to.authority,
-    };
-    if parts.version == Version::HTTP_2 {
-        join_cookies(&mut parts.headers);
-    }
-    match to.protocol {
-        UpstreamProtocol::Http1 => {
-            let as_sent = to.host == HostHeader::Preserve && sent_host.is_some();
-            if !as_sent || parts.uri.authority().is_some() {
-                parts.headers.insert(header::HOST, host.clone());
+        ForwardingHeaders::XForwarded => {
+            if let Some(peer) = to.peer_text {
+                write_joined(out, b"X-Forwarded-For", trusted(Known::XForwardedFor), peer.as_bytes());
             }
-            if parts.uri.authority().is_some() {
-                parts.uri = origin_form(&parts.uri);
+            if trusted(Known::XForwardedProto).next().is_none() {
+                out.line(b"X-Forwarded-Proto", scheme);
             }
-            parts.version = Version::HTTP_11;
-        }
-        UpstreamProtocol::Http2 => {
-            parts.headers.remove(header::HOST);
-            parts.headers.remove(header::TRANSFER_ENCODING);
-            parts.uri = absolute_form(&parts.uri, host, to.upstream_tls);
-            parts.version = Version::HTTP_2;
-        }
-    }
-}
-
-/// Turns the response the application sent into the one the client gets.
-pub(super) fn back(parts: &mut http::response::Parts, client_version: Version) {
-    let upgrade = (parts.status == http::StatusCode::SWITCHING_PROTOCOLS)
-        .then(|| parts.headers.get(header::UPGRADE).cloned())
-        .flatten();
-    strip_hop_by_hop(&mut parts.headers);
-    if let Some(protocol) = upgrade {
-        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        parts.headers.insert(header::UPGRADE, protocol);
-    }
-    if client_version == Version::HTTP_2 {
-        parts.headers.remove(header::TRANSFER_ENCODING);
-    }
-    parts.version = if client_version == Version::HTTP_2 { Version::HTTP_2 } else { Version::HTTP_11 };
-}
-
-/// Which of the headers that end here are there: one pass over the names costs less than looking up
-/// each of a dozen that are hardly ever there.
-#[derive(Default)]
-struct Present {
-    connection: bool,
-    upgrade: bool,
-    te: bool,
-    other: bool,
-}
-
-impl Present {
-    fn of(headers: &HeaderMap) -> Self {
-        let mut present = Self::default();
-        for name in headers.keys() {
-            match name.as_str() {
-                "connection" => present.connection = true,
-                "upgrade" => present.upgrade = true,
-                "te" => present.te = true,
-                "keep-alive" | "proxy-connection" | "http2-settings" => present.other = true,
-                _ => {}
+            if let (None, Some(host)) = (trusted(Known::XForwardedHost).next(), sent_host(head)) {
+                out.line(b"X-Forwarded-Host", host);
             }
         }
-        present
-    }
-}
-
-/// Removes what is meant for one connection only (RFC 9110 section 7.6.1). `Transfer-Encoding` stays:
-/// hyper writes it anew from it.
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let present = Present::of(headers);
-    if present.connection {
-        strip_named_by_connection(headers);
-    }
-    if present.other {
-        for name in [KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS] {
-            headers.remove(name);
-        }
-    }
-    if present.upgrade {
-        headers.remove(header::UPGRADE);
-    }
-    if present.te {
-        // The one member that says something about the message's end: gRPC needs it.
-        let trailers = headers
-            .get_all(header::TE)
-            .iter()
-            .flat_map(|te| te.as_bytes().split(|b| *b == b','))
-            .any(|t| t.trim_ascii().eq_ignore_ascii_case(b"trailers"));
-        headers.remove(header::TE);
-        if trailers {
-            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        ForwardingHeaders::Forwarded => {
+            let node = match to.peer {
+                Some(IpAddr::V6(ip)) => format!("\"[{ip}]\""),
+                Some(ip) => ip.to_string(),
+                None => "unknown".to_owned(),
+            };
+            let mut element = format!("for={node};proto={}", if to.client_tls { "https" } else { "http" });
+            let host = sent_host(head).and_then(|host| std::str::from_utf8(host).ok());
+            if let Some(host) = host.filter(|host| !host.contains(['"', '\\'])) {
+                element.push_str(&format!(";host=\"{host}\""));
+            }
+            write_joined(out, b"Forwarded", trusted(Known::Forwarded), element.as_bytes());
         }
     }
 }
 
-fn strip_named_by_connection(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
-        .map(<[u8]>::trim_ascii)
-        .filter(|token| !token.eq_ignore_ascii_case(b"close") && !token.eq_ignore_ascii_case(b"keep-alive"))
-        .filter_map(|token| HeaderName::from_bytes(token).ok())
-        // These say how the message is framed and where it goes; naming them would smuggle.
-        .filter(|name| ![header::TRANSFER_ENCODING, header::CONTENT_LENGTH, header::HOST, header::TE].contains(name))
-        .collect();
-    for name in named {
-        headers.remove(name);
+/// All values so far and `last`, joined by commas.
+fn write_joined<'f>(out: &mut impl Lines, name: &[u8], before: impl Iterator<Item = &'f [u8]>, last: &'f [u8]) {
+    let mut before = before.peekable();
+    if before.peek().is_none() {
+        return out.line(name, last);
     }
-    headers.remove(header::CONNECTION);
+    let all: Vec<&[u8]> = before.chain(std::iter::once(last)).collect();
+    out.line(name, &all.join(&b", "[..]));
 }
 
-/// HTTP/2 may split cookies; HTTP/1 may not (RFC 9113 section 8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
-        return;
-    }
-    let joined: Vec<u8> =
-        headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b"; "[..]);
-    if let Ok(value) = HeaderValue::from_bytes(&joined) {
-        headers.insert(header::COOKIE, value);
-    }
+/// How an HTTP/1 client is answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// The client speaks HTTP/1.0.
+    pub http_1_0: bool,
+    /// The connection is closed after this response.
+    pub close: bool,
 }
 
-fn x_forwarded(headers: &mut HeaderMap, host: Option<&HeaderValue>, to: &Onward<'_>) {
-    if let Some(peer) = to.peer_text {
-        let before = headers.get(&X_FORWARDED_FOR).filter(|_| to.peer_trusted);
-        let value = match before {
-            None => peer.clone(),
-            Some(_) => appended(headers, &X_FORWARDED_FOR, peer).unwrap_or_else(|| peer.clone()),
+/// The response that an HTTP/1 client gets, as text up to and with the empty line. `framing` is that of the
+/// application's body; it comes to the client in chunks unless it has a length, or lasts to the
+/// connection's end where the client knows no chunks.
+pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead, framing: Framing, terms: Terms) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(head.status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(head.reason());
+    out.extend_from_slice(b"\r\n");
+    let chunks = matches!(framing, Framing::Chunked | Framing::Close);
+    let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
+    // RFC 9110 section 8.6: neither has a length.
+    let no_length = chunks || head.status.is_informational() || head.status == StatusCode::NO_CONTENT;
+    let named = named_by_connection(&head.fields);
+    for field in head.fields.iter() {
+        let goes_on = match field.known {
+            Known::ContentLength => !no_length,
+            Known::TransferEncoding => framing == Framing::Chunked && !terms.http_1_0,
+            // Named by `Connection`, as it should be.
+            Known::Upgrade if switching => {
+                out.line(field.name, field.value);
+                false
+            }
+            known => !known.is_hop_by_hop() && known != Known::Te,
         };
-        headers.insert(X_FORWARDED_FOR, value);
-    }
-    if !(to.peer_trusted && headers.contains_key(&X_FORWARDED_PROTO)) {
-        let scheme = HeaderValue::from_static(if to.client_tls { "https" } else { "http" });
-        headers.insert(X_FORWARDED_PROTO, scheme);
-    }
-    if !(to.peer_trusted && headers.contains_key(&X_FORWARDED_HOST)) {
-        match host {
-            Some(host) => drop(headers.insert(X_FORWARDED_HOST, host.clone())),
-            None => drop(headers.remove(X_FORWARDED_HOST)),
+        if goes_on && !named.iter().any(|name| field.name.eq_ignore_ascii_case(name)) {
+            out.line(field.name, field.value);
         }
     }
-}
-
-fn forwarded(headers: &mut HeaderMap, host: Option<&HeaderValue>, to: &Onward<'_>) {
-    let node = match to.peer {
-        Some(IpAddr::V6(ip)) => format!("\"[{ip}]\""),
-        Some(ip) => ip.to_string(),
-        None => "unknown".to_owned(),
-    };
-    let mut element = format!("for={node};proto={}", if to.client_tls { "https" } else { "http" });
-    if let Some(host) = host.and_then(|h| h.to_str().ok()).filter(|h| !h.contains(['"', '\\'])) {
-        element.push_str(&format!(";host=\"{host}\""));
+    if chunks
+        && !terms.http_1_0
+        && !(framing == Framing::Chunked && head.fields.known(Known::TransferEncoding).is_some())
+    {
+        out.line(b"Transfer-Encoding", b"chunked");
     }
-    let Ok(element) = HeaderValue::from_str(&element) else { return };
-    let all = match to.peer_trusted {
-        true => appended(headers, &header::FORWARDED, &element).unwrap_or(element),
-        false => element,
-    };
-    headers.insert(header::FORWARDED, all);
+    match terms {
+        _ if switching => out.line(b"Connection", b"upgrade"),
+        Terms { close: true, .. } => out.line(b"Connection", b"close"),
+        Terms { http_1_0: true, .. } => out.line(b"Connection", b"keep-alive"),
+        Terms { .. } => {}
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
-/// All values of `name` and `last`, joined by commas.
-fn appended(headers: &HeaderMap, name: &HeaderName, last: &HeaderValue) -> Option<HeaderValue> {
-    let all: Vec<&[u8]> =
-        headers.get_all(name).iter().map(HeaderValue::as_bytes).chain(std::iter::once(last.as_bytes())).collect();
-    HeaderValue::from_bytes(&all.join(&b", "[..])).ok()
+/// The response's header lines that an HTTP/2 client gets.
+pub(super) fn back(head: &ResponseHead) -> HeaderMap {
+    let mut out = HeaderMap::with_capacity(head.fields.len());
+    let named = named_by_connection(&head.fields);
+    let chunked = head.fields.known(Known::TransferEncoding).is_some();
+    for field in head.fields.iter() {
+        let ends = field.known.is_hop_by_hop()
+            || matches!(field.known, Known::TransferEncoding | Known::Te)
+            || field.known == Known::ContentLength && chunked;
+        if !ends && !named.iter().any(|name| field.name.eq_ignore_ascii_case(name)) {
+            out.line(field.name, field.value);
+        }
+    }
+    out
 }
 
-fn has_token(headers: &HeaderMap, token: &str) -> bool {
-    headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
-        .any(|t| t.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+/// Trailers that may go on: not those that would say how the message is framed or where it goes
+/// (RFC 9110 section 6.5.1).
+pub fn write_trailers(out: &mut Vec<u8>, trailers: &Fields) {
+    for field in trailers.iter() {
+        let framing =
+            matches!(field.known, Known::TransferEncoding | Known::ContentLength | Known::Host | Known::Trailer);
+        if !framing && !field.known.is_hop_by_hop() {
+            out.line(field.name, field.value);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
-fn origin_form(uri: &Uri) -> Uri {
-    uri.path_and_query().cloned().map_or_else(|| Uri::from_static("/"), Uri::from)
+fn is(field: &Field<'_>, name: &str) -> bool {
+    field.name.len() == name.len() && field.name.eq_ignore_ascii_case(name.as_bytes())
 }
 
-fn absolute_form(uri: &Uri, host: &HeaderValue, tls: bool) -> Uri {
-    let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(if tls { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP });
-    parts.authority = http::uri::Authority::try_from(host.as_bytes()).ok();
-    parts.path_and_query =
-        Some(uri.path_and_query().cloned().unwrap_or_else(|| http::uri::PathAndQuery::from_static("/")));
-    Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
+/// Headers that `Connection` names: they end here too (RFC 9110 section 7.6.1). Hardly ever any.
+fn named_by_connection(fields: &Fields) -> Vec<&[u8]> {
+    // These say how the message is framed and where it goes; naming them would smuggle.
+    const NEVER: [&[u8]; 6] = [b"close", b"keep-alive", b"transfer-encoding", b"content-length", b"host", b"te"];
+    fields
+        .all_known(Known::Connection)
+        .flat_map(|value| value.split(|b| *b == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|name| !name.is_empty() && !NEVER.iter().any(|never| name.eq_ignore_ascii_case(never)))
+        .collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn request(headers: &[(&str, &str)]) -> Parts {
-        let mut builder = http::Request::builder().uri("/a?b");
-        for (name, value) in headers {
-            builder = builder.header(*name, *value);
-        }
-        builder.body(()).expect("a valid request").into_parts().0
-    }
-
-    fn to(peer_trusted: bool, peer: &'static HeaderValue, authority: &'static HeaderValue) -> Onward<'static> {
-        Onward {
-            settings: ForwardingHeaders::XForwarded,
-            host: HostHeader::Preserve,
-            protocol: UpstreamProtocol::Http1,
-            authority,
-            upstream_tls: false,
-            peer_text: Some(peer),
-            peer: Some(IpAddr::from([10, 0, 0, 7])),
-            peer_trusted,
-            client_tls: true,
-        }
-    }
-
-    static PEER: HeaderValue = HeaderValue::from_static("10.0.0.7");
-    static APP: HeaderValue = HeaderValue::from_static("app:80");
-
-    #[test]
-    fn headers_named_by_connection_end_here_but_framing_and_host_do_not() {
-        let mut parts = request(&[
-            ("host", "panel"),
-            ("connection", "close, X-Hop, content-length, host"),
-            ("x-hop", "1"),
-            ("content-length", "3"),
-            ("te", "gzip, trailers"),
-            ("keep-alive", "5"),
-        ]);
-        onward(&mut parts, None, &to(false, &PEER, &APP));
-        assert_eq!(parts.headers.get("x-hop"), None);
-        assert_eq!(parts.headers.get("connection"), None);
-        assert_eq!(parts.headers.get("keep-alive"), None);
-        assert_eq!(parts.headers["content-length"], "3");
-        assert_eq!(parts.headers["host"], "panel");
-        assert_eq!(parts.headers["te"], "trailers");
-    }
-
-    #[test]
-    fn what_a_stranger_says_about_its_client_is_replaced() {
-        let mut parts = request(&[("host", "panel"), ("x-forwarded-for", "1.2.3.4"), ("x-forwarded-proto", "http")]);
-        onward(&mut parts, None, &to(false, &PEER, &APP));
-        assert_eq!(parts.headers["x-forwarded-for"], "10.0.0.7");
-        assert_eq!(parts.headers["x-forwarded-proto"], "https");
-        assert_eq!(parts.headers["x-forwarded-host"], "panel");
-    }
-
-    #[test]
-    fn what_a_trusted_proxy_says_is_kept_and_continued() {
-        let mut parts = request(&[("host", "panel"), ("x-forwarded-for", "1.2.3.4"), ("x-forwarded-proto", "http")]);
-        onward(&mut parts, None, &to(true, &PEER, &APP));
-        assert_eq!(parts.headers["x-forwarded-for"], "1.2.3.4, 10.0.0.7");
-        assert_eq!(parts.headers["x-forwarded-proto"], "http");
-    }
-
-    #[test]
-    fn an_absolute_target_names_the_host() {
-        let mut parts = request(&[("host", "other")]);
-        parts.uri = Uri::from_static("http://panel:81/x?y");
-        onward(&mut parts, None, &to(false, &PEER, &APP));
-        assert_eq!(parts.headers["host"], "panel:81");
-        assert_eq!(parts.uri, "/x?y");
-    }
-
-    #[test]
-    fn split_cookies_are_joined() {
-        let mut parts = request(&[("host", "panel"), ("cookie", "a=1"), ("cookie", "b=2")]);
-        parts.version = Version::HTTP_2;
-        onward(&mut parts, None, &to(false, &PEER, &APP));
-        assert_eq!(parts.headers["cookie"], "a=1; b=2");
-    }
-
-    #[test]
-    fn an_h2c_upgrade_is_not_offered() {
-        let parts = request(&[("host", "a"), ("connection", "upgrade, http2-settings"), ("upgrade", "h2c")]);
-        assert_eq!(upgrade_of(&parts), None);
-        let parts = request(&[("host", "a"), ("connection", "Upgrade"), ("upgrade", "websocket")]);
-        assert_eq!(upgrade_of(&parts), Some(HeaderValue::from_static("websocket")));
-    }
-}
+mod tests;

@@ -1,9 +1,8 @@
 //! What one client connection and the exchanges on it know of each other.
 //!
-//! `listen` owns the socket and hyper owns the protocol; some things must pass between the bytes and
-//! the requests all the same: a refusal seen in the bytes, a FIN that may be a half-close, an
-//! informational response, a tunnel after a 101, the moment a response's last byte was handed over.
-//! Everything here belongs to one worker thread.
+//! `listen` owns the socket; some things must pass between it and the exchanges all the same: a refusal
+//! seen in a body's bytes, a FIN that may be a half-close, an informational response. Everything here
+//! belongs to one worker thread.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -12,66 +11,31 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::capture::{Connection, Exchange};
-use crate::record::End;
-
-use super::tunnel::Tunnel;
-
-/// A request that may not go on, and what the client is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Status sent to the client.
-    pub status: u16,
-    /// Why, in a few words.
-    pub reason: &'static str,
-}
+use crate::capture::Connection;
+use crate::message::{Fields, Known, Refusal};
 
 /// One client connection.
 pub struct Link {
     /// Who connected; what capture needs of it.
     pub connection: Rc<Connection>,
     /// The peer's address as a header's value.
-    pub(super) peer_text: Option<http::HeaderValue>,
+    pub(super) peer_text: Option<String>,
     /// The peer is a trusted proxy: what it says of its own client is kept.
     pub(super) peer_trusted: bool,
     /// Longest silence within a request body.
     pub(super) body_idle_timeout: Duration,
     /// HTTP/2: many exchanges at once, and none of what stands below.
     pub multiplexed: bool,
-    /// An exchange is between its head and its last byte.
-    pub in_flight: Cell<bool>,
     /// The client has sent FIN: it half-closed, or it went away.
     pub fin: Cell<bool>,
     /// The bytes were refused, or the client was too slow.
     pub refusal: Cell<Option<Refusal>>,
     /// The client did not read for too long.
     pub write_stalled: Cell<bool>,
-    /// The response's last byte has been handed to hyper, not yet to the kernel.
-    pub last_byte: Cell<bool>,
-    /// That response's exchange, where it is not recorded yet.
-    pub finishing: RefCell<Option<Exchange>>,
     /// Informational responses, to be written before anything else.
     pub informational: RefCell<Vec<u8>>,
-    /// Nothing of an earlier response waits to be written.
-    pub flushed: Cell<bool>,
-    /// What to do once hyper has let go of the connection after a 101.
-    pub tunnel: RefCell<Option<Tunnel>>,
-    /// Whether the answer to an upgrade request is known, and which.
-    pub upgrade: Cell<Option<Upgrade>>,
-    /// hyper was kept from reading although the socket may have more (or its end) for it. It believes
-    /// that the socket will wake it, so it must be woken once it may read on.
-    pub held_back: Cell<bool>,
     /// Wakes the connection's task.
     pub waker: RefCell<Option<Waker>>,
-}
-
-/// The answer to an upgrade request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Upgrade {
-    /// 101: the connection is a tunnel from here on.
-    Accepted,
-    /// Anything else: it stays HTTP.
-    Declined,
 }
 
 impl Link {
@@ -79,79 +43,49 @@ impl Link {
     pub fn new(connection: Rc<Connection>, multiplexed: bool, body_idle_timeout: Duration) -> Rc<Self> {
         let peer = connection.peer;
         Rc::new(Self {
-            peer_text: peer.and_then(|ip| http::HeaderValue::from_str(&ip.to_string()).ok()),
+            peer_text: peer.map(|ip| ip.to_string()),
             peer_trusted: peer.is_some_and(|ip| connection.trusted_proxies.iter().any(|net| net.contains(&ip))),
             connection,
             body_idle_timeout,
             multiplexed,
-            in_flight: Cell::new(false),
             fin: Cell::new(false),
             refusal: Cell::new(None),
             write_stalled: Cell::new(false),
-            last_byte: Cell::new(false),
-            finishing: RefCell::new(None),
             informational: RefCell::new(Vec::new()),
-            flushed: Cell::new(true),
-            tunnel: RefCell::new(None),
-            upgrade: Cell::new(None),
-            held_back: Cell::new(false),
             waker: RefCell::new(None),
         })
     }
 
     /// Wakes the connection's task, which then looks at the cells above.
     pub fn wake(&self) {
-        if let Some(waker) = self.waker.borrow_mut().take() {
-            waker.wake();
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
         }
     }
 
-    /// The last byte of a response is in hyper's hands. `exchange`: its record is still to be made,
-    /// once the kernel has that byte.
-    pub(super) fn last_byte_given(&self, exchange: Option<&Exchange>) {
-        self.last_byte.set(true);
-        match exchange {
-            Some(exchange) if self.multiplexed => drop(exchange.finish(End::Complete, None)),
-            exchange => *self.finishing.borrow_mut() = exchange.cloned(),
+    /// Remembers whom [`Link::wake`] wakes.
+    pub fn remember(&self, waker: &Waker) {
+        let mut kept = self.waker.borrow_mut();
+        if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
+            *kept = Some(waker.clone());
         }
     }
 
-    /// The kernel has every byte of every response so far; `true` when that ended an exchange.
-    pub fn all_written(&self) -> bool {
-        self.flushed.set(true);
-        if !self.last_byte.replace(false) {
-            return false;
-        }
-        self.in_flight.set(false);
-        if self.held_back.replace(false) {
-            self.wake();
-        }
-        // After a FIN, whether the client still reads is asked when the connection ends.
-        if !self.fin.get()
-            && let Some(exchange) = self.finishing.borrow_mut().take()
-        {
-            let _ = exchange.finish(End::Complete, None);
-        }
-        true
-    }
-
-    /// Queues an informational response (1xx), unless an earlier response is still being written:
-    /// such a response may be dropped, never put in the middle of another.
-    pub(super) fn inform(&self, status: u16, reason: &str, headers: &http::HeaderMap) {
-        if self.multiplexed || !self.flushed.get() {
+    /// Queues an informational response (1xx) of an exchange that has no other response yet.
+    pub fn inform(&self, status: u16, reason: &[u8], fields: &Fields) {
+        if self.multiplexed {
             return;
         }
         let mut out = self.informational.borrow_mut();
-        out.extend_from_slice(format!("HTTP/1.1 {status} {reason}\r\n").as_bytes());
-        for (name, value) in headers {
-            out.extend_from_slice(name.as_str().as_bytes());
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(value.as_bytes());
-            out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(format!("HTTP/1.1 {status} ").as_bytes());
+        out.extend_from_slice(reason);
+        out.extend_from_slice(b"\r\n");
+        for field in fields.iter().filter(|field| field.known != Known::Connection) {
+            for part in [field.name, b": ", field.value, b"\r\n"] {
+                out.extend_from_slice(part);
+            }
         }
         out.extend_from_slice(b"\r\n");
-        drop(out);
-        self.wake();
     }
 }
 

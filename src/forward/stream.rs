@@ -1,6 +1,5 @@
 //! The sockets of both sides under one type: TCP, Unix, or TLS over TCP.
 
-use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
@@ -9,13 +8,6 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
-
-/// Most that is copied together to be written at once: a head and a small body.
-const JOINED: usize = 4096;
-
-thread_local! {
-    static JOIN: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(JOINED));
-}
 
 /// A connected socket.
 pub enum Stream {
@@ -61,17 +53,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        // One buffer goes by send(2), which costs the kernel less than writev(2); a few small ones are worth
-        // a copy for the same reason.
-        match bufs {
-            [one] => self.poll_write(cx, one),
-            _ if bufs.iter().map(|buf| buf.len()).sum::<usize>() <= JOINED => JOIN.with_borrow_mut(|joined| {
-                joined.clear();
-                bufs.iter().for_each(|buf| joined.extend_from_slice(buf));
-                self.poll_write(cx, joined)
-            }),
-            _ => each!(self, io => Pin::new(io).poll_write_vectored(cx, bufs)),
-        }
+        each!(self, io => Pin::new(io).poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -2,33 +2,27 @@
 
 use std::io;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::oneshot;
 
 use crate::capture::Exchange;
 use crate::record::End;
 
 use super::stream::Stream;
-use super::upstream::Upgraded;
 
-/// A tunnel that waits for hyper to let go of both sockets.
+/// An upgraded connection to the application, what was read of it already, and the exchange it belongs to.
 pub struct Tunnel {
-    pub(super) upstream: oneshot::Receiver<Upgraded>,
+    pub(super) upstream: Stream,
+    pub(super) early: BytesMut,
     pub(super) exchange: Exchange,
 }
 
 impl Tunnel {
     /// Copies until both directions have ended, or one failed, and records what it was.
     pub async fn run<C: AsyncRead + AsyncWrite + Unpin>(self, client: C) {
-        let Ok(upgraded) = self.upstream.await else {
-            let _ = self.exchange.finish(End::UpstreamReset, Some("the application broke off its upgrade"));
-            return;
-        };
         self.exchange.response_started();
         let (mut up, mut down) = (0, 0);
-        let ended =
-            copy_both(client, upgraded.io.into_inner().into_inner(), upgraded.read_buf, &mut up, &mut down).await;
+        let ended = copy_both(client, self.upstream, self.early, &mut up, &mut down).await;
         self.exchange.tunnel_bytes(up, down);
         let _ = match ended {
             Ok(()) => self.exchange.finish(End::Complete, None),
@@ -49,7 +43,7 @@ enum Broken {
 async fn copy_both<C: AsyncRead + AsyncWrite + Unpin>(
     client: C,
     upstream: Stream,
-    early: Bytes,
+    early: BytesMut,
     up: &mut u64,
     down: &mut u64,
 ) -> Result<(), Broken> {

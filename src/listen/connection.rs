@@ -8,20 +8,21 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Version};
-use hyper::server::conn::{http1, http2};
+use http::{Method, Request, Response, Version};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
 use crate::capture::{Connection, RefusedHead};
-use crate::config::{HeaderCase, ProxyProtocol};
-use crate::forward::{Link, LocalExecutor, Refusal, Stream, plain_response};
+use crate::config::ProxyProtocol;
+use crate::forward::{Forwarder, Link, LocalExecutor, ResponseBody, Source, Stream, plain_response};
+use crate::message::{Framing, RequestHead};
 use crate::record::End;
 
-use super::framing::Place;
-use super::wire::{Guard, Wire};
+use super::http1::{Client, Ended};
 use super::{Worker, hangup, proxy_protocol, tls};
 
 /// What an HTTP/2 connection begins with (RFC 9113 section 3.4).
@@ -124,7 +125,7 @@ async fn serve_http2(worker: &Rc<Worker>, stream: Stream, link: Rc<Link>) {
     worker.watch.add_link(&link);
     let service = service_fn({
         let (forwarder, link) = (worker.forwarder.clone(), link.clone());
-        move |request| forwarder.clone().handle(request, link.clone())
+        move |request| answer_http2(forwarder.clone(), link.clone(), request)
     });
     let mut builder = http2::Builder::new(LocalExecutor);
     builder
@@ -137,7 +138,7 @@ async fn serve_http2(worker: &Rc<Worker>, stream: Stream, link: Rc<Link>) {
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut told = false;
     let ended = poll_fn(|cx| {
-        remember_waker(&link, cx.waker());
+        link.remember(cx.waker());
         if worker.watch.is_draining() && !std::mem::replace(&mut told, true) {
             connection.as_mut().graceful_shutdown();
         }
@@ -149,87 +150,48 @@ async fn serve_http2(worker: &Rc<Worker>, stream: Stream, link: Rc<Link>) {
     }
 }
 
+async fn answer_http2(
+    forwarder: Rc<Forwarder>,
+    link: Rc<Link>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, NoTunnel> {
+    let (parts, body) = request.into_parts();
+    let head = Rc::new(RequestHead::from_parts(&parts));
+    let (framing, source) = match body.size_hint().exact() {
+        _ if body.is_end_stream() => (Framing::Empty, Source::Empty),
+        Some(length) => (Framing::Length(length), Source::Http2(body)),
+        None => (Framing::Chunked, Source::Http2(body)),
+    };
+    forwarder.handle(head, framing, source, &link).await.into_http2().ok_or(NoTunnel)
+}
+
+/// There are no upgrades in HTTP/2; hyper resets the stream.
+#[derive(Debug, thiserror::Error)]
+#[error("an upgrade can't be answered over HTTP/2")]
+struct NoTunnel;
+
 async fn serve_http1(worker: &Rc<Worker>, stream: Stream, link: Rc<Link>) {
-    let wire = Wire::new(stream, link.clone(), &worker.limits, worker.watch.now.clone());
-    worker.watch.add_link(&link);
-    worker.watch.add_wire(&wire, &worker.limits);
-    let ended = drive_http1(worker, &wire).await;
-    let Some(mut stream) = wire.stream.borrow_mut().take() else { return };
-    let tunnel = link.tunnel.borrow_mut().take();
-    if let Some(tunnel) = tunnel {
-        return tunnel.run(stream).await;
-    }
-    let finishing = link.finishing.borrow_mut().take();
-    if let Some(exchange) = finishing {
-        let (end, reason) = match ended.is_ok() && hangup::acknowledged(&stream).await {
-            true => (End::Complete, None),
-            false => (End::ClientClosed, Some("the client went away within the response")),
-        };
-        let _ = exchange.finish(end, reason);
-    }
-    let unread = wire.scanner.borrow().place() == Place::Body;
-    match refusal_to_answer(&wire, &ended) {
-        Some((refusal, answered)) => {
-            let seen = refused_head(wire.scanner.borrow().request_line());
-            worker.capture.refused(&link.connection, seen, refusal.status, refusal.reason);
-            if !answered {
-                let _ = stream.write_all(&plain_response(refusal)).await;
-            }
+    let client = Client::new(stream, link, worker);
+    let ended = client.serve(worker).await;
+    let Some(mut stream) = client.take_stream() else { return };
+    match ended {
+        Ended::Closed => drop(stream.shutdown().await),
+        Ended::Unread => linger(stream).await,
+        Ended::Tunnel(tunnel) => tunnel.run(stream).await,
+        Ended::HalfClosed(body) => {
+            let (end, reason) = match hangup::acknowledged(&stream).await {
+                true => (End::Complete, None),
+                false => (End::ClientClosed, Some("the client went away within the response")),
+            };
+            body.delivered(end, reason);
+            drop(stream.shutdown().await);
+        }
+        Ended::Refused { refusal, request_line } => {
+            let seen = refused_head(&request_line);
+            worker.capture.refused(&client.link.connection, seen, refusal.status, refusal.reason);
+            let _ = stream.write_all(&plain_response(refusal)).await;
             linger(stream).await;
         }
-        None if unread || link.refusal.get().is_some() => linger(stream).await,
-        None => drop(stream.shutdown().await),
-    }
-}
-
-async fn drive_http1(worker: &Worker, wire: &Rc<Wire>) -> hyper::Result<()> {
-    let link = &wire.link;
-    let service = service_fn({
-        let (forwarder, link) = (worker.forwarder.clone(), link.clone());
-        move |request| {
-            // Before hyper polls the future: a FIN that came with the request is a half-close from now on.
-            link.in_flight.set(true);
-            forwarder.clone().handle(request, link.clone())
-        }
-    });
-    let mut builder = http1::Builder::new();
-    builder
-        // The watch times heads itself, and the application dates its own responses.
-        .header_read_timeout(None)
-        .auto_date_header(false)
-        .preserve_header_case(worker.header_case == HeaderCase::Preserve)
-        .max_headers(worker.limits.headers.max(1))
-        .max_buf_size(worker.limits.head_size.as_usize().max(8192));
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(Guard(wire.clone())), service));
-    let mut told = false;
-    poll_fn(|cx| {
-        remember_waker(link, cx.waker());
-        if worker.watch.is_draining() && !std::mem::replace(&mut told, true) {
-            connection.as_mut().graceful_shutdown();
-        }
-        connection.as_mut().poll(cx)
-    })
-    .await
-}
-
-fn remember_waker(link: &Link, waker: &std::task::Waker) {
-    let mut kept = link.waker.borrow_mut();
-    if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
-        *kept = Some(waker.clone());
-    }
-}
-
-/// The refusal that nobody answered yet; `true` where hyper itself has written a response.
-fn refusal_to_answer(wire: &Wire, ended: &hyper::Result<()>) -> Option<(Refusal, bool)> {
-    match (wire.link.refusal.get(), ended) {
-        (Some(_), _) if wire.refused_in_body.get() => None,
-        (Some(refusal), _) => Some((refusal, false)),
-        // What the scanner let pass and hyper did not.
-        (None, Err(error)) if error.is_parse() => {
-            let status = if error.is_parse_too_large() { 431 } else { 400 };
-            Some((Refusal { status, reason: "malformed request" }, true))
-        }
-        _ => None,
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use crate::config::Limits;
 use crate::forward::Link;
 
-use super::wire::{Waiting, Wire};
+use super::http1::{Client, Waiting};
 
 /// How exactly limits are kept.
 const TICK: Duration = Duration::from_millis(250);
@@ -21,7 +21,7 @@ const TICK: Duration = Duration::from_millis(250);
 pub struct Watch {
     /// Ticks so far: the clock of all waits.
     pub(super) now: Rc<Cell<u64>>,
-    wires: RefCell<Vec<(Weak<Wire>, Rc<Limits>)>>,
+    clients: RefCell<Vec<Weak<Client>>>,
     links: RefCell<Vec<Weak<Link>>>,
     draining: Cell<bool>,
     drain: Notify,
@@ -37,7 +37,7 @@ impl Watch {
     pub fn new() -> Rc<Self> {
         Rc::new(Self {
             now: Rc::default(),
-            wires: RefCell::default(),
+            clients: RefCell::default(),
             links: RefCell::default(),
             draining: Cell::new(false),
             drain: Notify::new(),
@@ -97,27 +97,27 @@ impl Watch {
         push(&self.links, Rc::downgrade(link), |l| l.strong_count() > 0);
     }
 
-    pub(super) fn add_wire(&self, wire: &Rc<Wire>, limits: &Rc<Limits>) {
-        push(&self.wires, (Rc::downgrade(wire), Rc::clone(limits)), |(w, _)| w.strong_count() > 0);
+    pub(super) fn add_client(&self, client: &Rc<Client>) {
+        push(&self.clients, Rc::downgrade(client), |c| c.strong_count() > 0);
     }
 
     fn look(&self) {
         let now = self.now.get();
         // Collected first: waking a connection may add or drop others.
-        let slow: Vec<(Rc<Wire>, Waiting)> = self
-            .wires
+        let slow: Vec<(Rc<Client>, Waiting)> = self
+            .clients
             .borrow()
             .iter()
-            .filter_map(|(wire, limits)| {
-                let wire = wire.upgrade()?;
-                let (waiting, since) = wire.waiting.get();
-                let limit = limit(waiting, limits)?;
+            .filter_map(|client| {
+                let client = client.upgrade()?;
+                let (waiting, since) = client.waiting();
+                let limit = limit(waiting, &client.limits)?;
                 let waited = TICK.saturating_mul(u32::try_from(now.saturating_sub(since)).unwrap_or(u32::MAX));
-                (waited > limit).then_some((wire, waiting))
+                (waited > limit).then_some((client, waiting))
             })
             .collect();
-        for (wire, waiting) in slow {
-            wire.too_slow(waiting);
+        for (client, waiting) in slow {
+            client.too_slow(waiting);
         }
     }
 }

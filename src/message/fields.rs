@@ -92,6 +92,19 @@ known! {
     TransferEncoding = "transfer-encoding",
 }
 
+impl Known {
+    /// Meant for one connection only (RFC 9110 section 7.6.1), whether `Connection` names it or not.
+    /// `TE` and `Transfer-Encoding`, which say something about the message too, are not among them.
+    pub fn is_hop_by_hop(self) -> bool {
+        matches!(self, Self::Connection | Self::KeepAlive | Self::ProxyConnection | Self::Http2Settings | Self::Upgrade)
+    }
+
+    /// Says who the client of a proxy is.
+    pub fn is_forwarding(self) -> bool {
+        matches!(self, Self::Forwarded | Self::XForwardedFor | Self::XForwardedHost | Self::XForwardedProto)
+    }
+}
+
 impl Fields {
     /// The headers that HTTP/2's library hands over.
     pub fn from_map(map: &HeaderMap) -> Self {

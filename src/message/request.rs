@@ -120,7 +120,7 @@ impl RequestHead {
         let block = self.fields.block.clone();
         let target = &block[start..end];
         let mut path = start;
-        if !target.starts_with(b"/") && !(target == b"*" && self.method == Method::OPTIONS) {
+        if !(target.starts_with(b"/") || target == b"*" && self.method == Method::OPTIONS) {
             let scheme = [&b"http://"[..], b"https://"]
                 .into_iter()
                 .find(|scheme| target.len() > scheme.len() && target[..scheme.len()].eq_ignore_ascii_case(scheme));
@@ -186,15 +186,10 @@ impl RequestReader {
         }
     }
 
-    /// The request line, as far as it was read: for the record of a refusal.
+    /// The request line, where it came as a whole: for the record of a refusal. What else stands in a head
+    /// may be a secret.
     pub fn request_line<'b>(&self, buffer: &'b [u8]) -> &'b [u8] {
-        match self.request_line {
-            Some((start, end)) => &buffer[start..end],
-            // The line that broke the rules, or the beginning of one.
-            None => {
-                buffer[self.line.min(buffer.len())..].split(|b| matches!(b, b'\r' | b'\n')).next().unwrap_or_default()
-            }
-        }
+        self.request_line.map_or(&[], |(start, end)| &buffer[start..end])
     }
 
     fn header(&mut self, buffer: &[u8], start: usize, line: &[u8], max_lines: usize) -> Result<(), Refusal> {

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use http::{StatusCode, Version};
 
-use super::fields::{Fields, Known, Line};
+use super::fields::{Builder, Fields, Known, Line};
 use super::{Framing, HeadLimits, Refusal, syntax};
 
 /// A response's head.
@@ -35,6 +35,13 @@ type Status = (Version, StatusCode, (usize, usize));
 // === impl ResponseHead ===
 
 impl ResponseHead {
+    /// A head of our own.
+    pub fn new(status: StatusCode, lines: &[(&[u8], &[u8])]) -> Self {
+        let mut fields = Builder::default();
+        lines.iter().for_each(|(name, value)| fields.add(name, value));
+        Self { status, version: Version::HTTP_11, fields: fields.finish(), reason: (0, 0) }
+    }
+
     /// The head that HTTP/2's library hands over.
     pub fn from_parts(parts: &http::response::Parts) -> Self {
         let fields = Fields::from_map(&parts.headers);

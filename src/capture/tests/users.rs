@@ -116,7 +116,7 @@ fn sessions_survive_a_restart_of_daybook() {
     let records = Rc::new(RefCell::new(Vec::new()));
     let capture =
         Capture::with_outlet(bench.policy.clone(), sessions, Outlet::Memory(records.clone()), &super::metrics());
-    let head = get("/").header("cookie", "sessionid=S").body(()).expect("a request").into_parts().0;
+    let head = super::request_head(get("/").header("cookie", "sessionid=S"));
     drop(capture.begin(&bench.connection, &head));
     assert!(records.borrow()[0].contains(r#""email":"a@b.pl","source":"session""#), "{records:?}");
     let saved = std::fs::read_to_string(bench.folder.path().join("sessions.ndjson")).expect("saved");

@@ -1,3 +1,5 @@
+//! Requests' heads: what is taken, what is refused, and that reading in pieces changes nothing.
+
 use proptest::prelude::*;
 
 use super::*;
