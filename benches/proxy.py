@@ -93,9 +93,9 @@ def nginx_proxy(log):
     return start
 
 
-def daybook(level, sink, case="preserve"):
+def daybook(level, sink):
     def start(folder, port, target, args):
-        home = folder / f"daybook-{level}-{sink}-{case}"
+        home = folder / f"daybook-{level}-{sink}"
         home.mkdir()
         sinks = {
             "none": "",
@@ -105,7 +105,7 @@ def daybook(level, sink, case="preserve"):
         }[sink]
         (home / "daybook.toml").write_text(
             f'data = "{home}/data"\nworkers = 1\n[listener.bench]\nbind = "127.0.0.1:{port}"\n'
-            f'upstream = "http://127.0.0.1:{target}"\nforward = {{ header_case = "{case}" }}\n[defaults]\nlevel = "{level}"\n{sinks}')
+            f'upstream = "http://127.0.0.1:{target}"\n[defaults]\nlevel = "{level}"\n{sinks}')
         return spawn([args.daybook, "run", "--config", str(home / "daybook.toml")], 0, port)
     return start
 
@@ -117,7 +117,6 @@ ARRANGEMENTS = {
     "Daybook, capture off": daybook("none", "none"),
     "Daybook, journal": daybook("metadata", "none"),
     "Daybook, journal + file": daybook("metadata", "file"),
-    "Daybook, journal + file, header_case = lower": daybook("metadata", "file", "lower"),
     "Daybook, journal + Kafka": daybook("metadata", "kafka"),
     "Daybook, journal + file + Kafka": daybook("metadata", "both"),
 }

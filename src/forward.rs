@@ -16,7 +16,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{Method, StatusCode, Version};
 use rustls::ClientConfig;
@@ -124,7 +124,7 @@ impl Forwarder {
             framing,
         };
         if framing == Framing::Empty {
-            passing.upload.ended.set(Some(Instant::now()));
+            passing.upload.ended.set(Some(exchange.began()));
         } else if head.fields.known(Known::Expect).is_some_and(|e| e.eq_ignore_ascii_case(b"100-continue")) {
             passing.upload.close();
         }
@@ -158,7 +158,7 @@ impl Forwarder {
     async fn pass(&self, passing: &Passing<'_>, mut request: RequestBody) -> Result<Answer, Fault> {
         let mut connecting = Duration::ZERO;
         loop {
-            let (sender, connect) = self.pool.checkout().await?;
+            let (sender, connect) = self.pool.checkout(passing.exchange.began()).await?;
             connecting += connect;
             passing.exchange.connected(connecting);
             match sender {
@@ -270,8 +270,8 @@ impl Passing<'_> {
     /// Waits for the head that `poll` looks for, until `limit` after the request's end.
     async fn within<T>(&self, limit: Duration, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Result<T, Waited> {
         let first = if self.upload.is_closed() { CONTINUE_PATIENCE } else { limit };
-        let mut timer = std::pin::pin!(tokio::time::sleep(first));
-        poll_fn(|cx| {
+        let mut timer = self.link.timer(self.exchange.began() + first);
+        let outcome = poll_fn(|cx| {
             loop {
                 if let Poll::Ready(head) = poll(cx) {
                     self.exchange.first_byte();
@@ -283,7 +283,9 @@ impl Passing<'_> {
                 }
             }
         })
-        .await
+        .await;
+        self.link.keep_timer(timer);
+        outcome
     }
 
     /// The timer has rung: whether it is over, or the timer was set anew.

@@ -151,6 +151,11 @@ impl Exchange {
         self.0.client
     }
 
+    /// When the request's head had been read.
+    pub fn began(&self) -> Instant {
+        self.0.began
+    }
+
     /// Whether the journal takes this exchange's record; where it doesn't, the request is refused.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ use super::stream::Stream;
 /// What an application's head may be: more than any has in earnest, less than would hurt.
 const LIMITS: HeadLimits = HeadLimits { size: 128 * 1024, lines: 1000 };
 
-/// A connection to the application that no exchange uses.
+/// A connection to the application that no exchange uses. Boxed, since it is handed around for every one.
 pub(super) struct Http1 {
     pub(super) stream: Stream,
     pub(super) input: BytesMut,
@@ -33,7 +33,7 @@ pub(super) struct Http1 {
 
 /// One exchange on a connection.
 pub(super) struct Call {
-    connection: Http1,
+    connection: Box<Http1>,
     request: RequestBody,
     sending: Sending,
     /// Bytes of the request have gone out, or some of the client's body was taken: it can't be sent again.
@@ -68,7 +68,7 @@ enum Body {
     /// The head has not come.
     Awaited,
     Length(u64),
-    Chunked(Chunked),
+    Chunked(Box<Chunked>),
     Close,
     End,
 }
@@ -87,9 +87,9 @@ pub(super) enum Lost {
 // === impl Http1 ===
 
 impl Http1 {
-    pub(super) fn new(stream: Stream) -> Self {
+    pub(super) fn new(stream: Stream) -> Box<Self> {
         let now = Instant::now();
-        Self { stream, input: BytesMut::new(), output: Output::default(), since: now, reused: false }
+        Box::new(Self { stream, input: BytesMut::new(), output: Output::default(), since: now, reused: false })
     }
 
     /// Whether the application has closed it, or said something that nobody asked for. No system call
@@ -104,7 +104,7 @@ impl Http1 {
 
     /// Begins an exchange: `write_head` writes the request's head.
     pub(super) fn call(
-        mut self,
+        mut self: Box<Self>,
         request: RequestBody,
         framing: Framing,
         to_head: bool,
@@ -143,7 +143,7 @@ impl Call {
     }
 
     /// The connection, where it may carry another exchange.
-    pub(super) fn into_kept(self) -> Option<Http1> {
+    pub(super) fn into_kept(self) -> Option<Box<Http1>> {
         let mut connection = self.connection;
         let clean = self.keeps && self.sending == Sending::Done && connection.input.is_empty();
         connection.reused = true;
@@ -229,7 +229,7 @@ impl Call {
         self.body = match framing {
             Framing::Empty => Body::End,
             Framing::Length(length) => Body::Length(length),
-            Framing::Chunked => Body::Chunked(Chunked::lenient(LIMITS)),
+            Framing::Chunked => Body::Chunked(Box::new(Chunked::lenient(LIMITS))),
             Framing::Close => Body::Close,
         };
         Ok(())

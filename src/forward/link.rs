@@ -5,9 +5,10 @@
 //! belongs to one worker thread.
 
 use std::cell::{Cell, RefCell};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -36,7 +37,12 @@ pub struct Link {
     pub informational: RefCell<Vec<u8>>,
     /// Wakes the connection's task.
     pub waker: RefCell<Option<Waker>>,
+    /// Of the last exchange, for the next: setting a timer to a later time costs less than making one.
+    timer: RefCell<Option<Timer>>,
 }
+
+/// Rings once a time has come.
+pub(super) type Timer = Pin<Box<tokio::time::Sleep>>;
 
 impl Link {
     /// A fresh connection.
@@ -53,7 +59,25 @@ impl Link {
             write_stalled: Cell::new(false),
             informational: RefCell::new(Vec::new()),
             waker: RefCell::new(None),
+            timer: RefCell::new(None),
         })
+    }
+
+    /// A timer that rings at `time`.
+    pub(super) fn timer(&self, time: Instant) -> Timer {
+        let time = tokio::time::Instant::from_std(time);
+        match self.timer.borrow_mut().take() {
+            Some(mut timer) => {
+                timer.as_mut().reset(time);
+                timer
+            }
+            None => Box::pin(tokio::time::sleep_until(time)),
+        }
+    }
+
+    /// Takes a timer back.
+    pub(super) fn keep_timer(&self, timer: Timer) {
+        *self.timer.borrow_mut() = Some(timer);
     }
 
     /// Wakes the connection's task, which then looks at the cells above.

@@ -28,13 +28,14 @@ pub(super) struct Pool {
     target: Upstream,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     settings: Rc<ForwardSettings>,
-    idle: RefCell<Vec<Http1>>,
+    #[allow(clippy::vec_box)] // a connection is handed around for every request: as a pointer
+    idle: RefCell<Vec<Box<Http1>>>,
     shared: RefCell<Option<http2::SendRequest<RequestBody>>>,
 }
 
 /// A connection that may carry one request now.
 pub(super) enum Sender {
-    Http1(Http1),
+    Http1(Box<Http1>),
     Http2(http2::SendRequest<RequestBody>),
 }
 
@@ -84,11 +85,11 @@ impl Pool {
     }
 
     /// A connection for one request: a kept one where there is one, otherwise a new one. The time is
-    /// what opening took; zero for a kept one.
-    pub(super) async fn checkout(&self) -> Result<(Sender, Duration), Fault> {
+    /// what opening took; zero for a kept one. `now`: when the request came, to save a look at the clock.
+    pub(super) async fn checkout(&self, now: Instant) -> Result<(Sender, Duration), Fault> {
         match self.settings.protocol {
             UpstreamProtocol::Http1 => {
-                if let Some(kept) = self.kept().await {
+                if let Some(kept) = self.kept(now).await {
                     return Ok((Sender::Http1(kept), Duration::ZERO));
                 }
             }
@@ -115,7 +116,7 @@ impl Pool {
     }
 
     /// Keeps a connection whose response was read to its end.
-    pub(super) fn keep(&self, connection: Http1) {
+    pub(super) fn keep(&self, connection: Box<Http1>) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < self.settings.idle_connections {
             idle.push(connection);
@@ -129,10 +130,10 @@ impl Pool {
         self.idle.borrow_mut().retain_mut(|c| c.since.elapsed() < limit && !c.is_over(&mut nobody));
     }
 
-    async fn kept(&self) -> Option<Http1> {
+    async fn kept(&self, now: Instant) -> Option<Box<Http1>> {
         loop {
             let mut connection = self.idle.borrow_mut().pop()?;
-            let idle = connection.since.elapsed();
+            let idle = now.saturating_duration_since(connection.since);
             if idle >= self.settings.idle_timeout.0 {
                 continue;
             }
