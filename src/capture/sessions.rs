@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -26,6 +27,8 @@ pub struct Sessions {
     /// Seconds after which an unused session is forgotten.
     idle: u64,
     file: PathBuf,
+    /// Something is not as the file has it: without that, saving would cost an `fsync` for nothing.
+    changed: AtomicBool,
 }
 
 /// A user as learnt.
@@ -75,6 +78,7 @@ impl Sessions {
             shards: std::array::from_fn(|_| Mutex::new(Lru::new(capacity))),
             idle: settings.session_idle.0.as_secs(),
             file: data.join("sessions.ndjson"),
+            changed: AtomicBool::new(false),
         };
         let Ok(file) = File::open(&sessions.file) else { return sessions };
         let now = seconds(SystemTime::now());
@@ -90,11 +94,19 @@ impl Sessions {
         sessions
     }
 
-    /// Writes them to the folder, as tokens: every minute or so, and at shutdown.
+    /// Writes them to the folder, as tokens: every minute or so, and at shutdown. Does nothing if they
+    /// are as they were saved last.
     ///
     /// # Errors
     /// The file can't be written; the old one is then still whole.
     pub fn save(&self) -> io::Result<()> {
+        if !self.changed.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.write().inspect_err(|_| self.note_change())
+    }
+
+    fn write(&self) -> io::Result<()> {
         let new = self.file.with_extension("new");
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         let mut out = BufWriter::new(file);
@@ -115,20 +127,33 @@ impl Sessions {
         let entry = shard.get(token)?;
         if now.saturating_sub(entry.used) >= self.idle {
             shard.remove(token);
+            self.note_change();
             return None;
         }
-        entry.used = entry.used.max(now);
+        if entry.used < now {
+            entry.used = now;
+            self.note_change();
+        }
         Some(entry.holder.clone())
     }
 
     /// From now on the session is this one's.
     pub(super) fn learn(&self, token: Token, holder: Holder, now: SystemTime) {
         self.shard(&token).insert(token, Entry { holder, used: seconds(now) });
+        self.note_change();
     }
 
     /// The session is over.
     pub(super) fn forget(&self, token: &Token) {
-        self.shard(token).remove(token);
+        let known = self.shard(token).remove(token).is_some();
+        if known {
+            self.note_change();
+        }
+    }
+
+    /// To be called behind a change, so that a save at the same time takes it along or leaves the mark standing.
+    fn note_change(&self) {
+        self.changed.store(true, Ordering::Release);
     }
 
     fn shard(&self, token: &Token) -> MutexGuard<'_, Lru<Token, Entry>> {
@@ -207,6 +232,38 @@ mod tests {
         assert_eq!(file.metadata().expect("there").permissions().mode() & 0o777, 0o600);
         std::fs::write(&file, "{\"token\":\"é\"}\nnonsense\n").expect("written");
         assert_eq!(Sessions::open(folder.path(), &settings).find(&[1; 16], now), None);
+    }
+
+    #[test]
+    fn only_a_change_is_worth_a_new_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sessions = Sessions::open(folder.path(), &IdentitySettings::default());
+        let file = folder.path().join("sessions.ndjson");
+        let now = SystemTime::now();
+        let saved_anew = || {
+            let _ = std::fs::remove_file(&file);
+            sessions.save().expect("saved");
+            file.exists()
+        };
+        assert!(!saved_anew(), "nothing was learnt");
+        sessions.learn([1; 16], holder("a@b.pl"), now);
+        assert!(saved_anew() && !saved_anew(), "saved once");
+        assert!(sessions.find(&[1; 16], now).is_some() && !saved_anew(), "used in the same second");
+        assert!(sessions.find(&[1; 16], now + Duration::from_secs(1)).is_some() && saved_anew(), "used later");
+        sessions.forget(&[1; 16]);
+        assert!(saved_anew(), "forgotten");
+    }
+
+    #[test]
+    fn a_save_that_fails_is_made_up_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path().join("data");
+        let sessions = Sessions::open(&data, &IdentitySettings::default());
+        sessions.learn([1; 16], holder("a@b.pl"), SystemTime::now());
+        assert!(sessions.save().is_err(), "there is no folder");
+        std::fs::create_dir(&data).expect("a folder");
+        sessions.save().expect("saved");
+        assert!(data.join("sessions.ndjson").exists());
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl Default for JournalSettings {
             when_full: WhenFull::Shed,
             segment_size: Bytes::mib(64),
             keep: Span::secs(24 * 3600),
-            linger: Span::millis(10),
+            linger: Span::millis(20),
         }
     }
 }

@@ -1,14 +1,19 @@
 //! What delivery needs to know of a record, read from its bytes without parsing what it doesn't need.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
-use memchr::memmem;
+use memchr::memmem::Finder;
 use serde::Deserialize;
 
 use crate::record::{Text, User};
 
 /// Where the head of a record ends at the latest: `seq` to `kind` are short and come first.
 const HEAD: usize = 1024;
+
+/// Built once: that costs more than finding.
+static INSTANCE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"instance\":\""));
+static KIND: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"kind\":\""));
 
 /// The values a template may ask for. Absent ones are `None`.
 #[derive(Debug, Default)]
@@ -41,8 +46,8 @@ impl<'a> Members<'a> {
     pub(super) fn read(payload: &'a [u8], with_rare: bool) -> Self {
         let head = &payload[..payload.len().min(HEAD)];
         Self {
-            instance: text(head, b"\"instance\":\""),
-            kind: text(head, b"\"kind\":\""),
+            instance: text(head, &INSTANCE),
+            kind: text(head, &KIND),
             rare: if with_rare { serde_json::from_slice(payload).unwrap_or_default() } else { Rare::default() },
         }
     }
@@ -56,8 +61,8 @@ impl<'a> Members<'a> {
 
 /// The first string behind `label` (`"name":"`). A quote inside a JSON string is escaped, so a label is never
 /// found inside a value.
-fn text<'a>(head: &'a [u8], label: &[u8]) -> Option<Cow<'a, str>> {
-    let value = &head[memmem::find(head, label)? + label.len()..];
+fn text<'a>(head: &'a [u8], label: &Finder<'_>) -> Option<Cow<'a, str>> {
+    let value = &head[label.find(head)? + label.needle().len()..];
     let end = memchr::memchr2(b'"', b'\\', value)?;
     if value[end] == b'"' {
         return std::str::from_utf8(&value[..end]).ok().map(Cow::Borrowed);

@@ -1,9 +1,10 @@
 //! One sink's thread: tail → batch → send → acknowledgements → watermark → cursor.
 //!
-//! It wakes about twenty times a second while there is traffic, not once per record: after a batch that was not
-//! full it naps (or takes acknowledgements) for [`NAP`].
+//! It wakes 5 to 20 times a second while there is traffic, not once per record: after a batch that was not full it
+//! naps, as long as it takes for half a batch to come together, within [`NAP`].
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,8 +15,11 @@ use crate::journal::{Entry, Journal, Position};
 
 /// Most bytes read from the journal at once.
 const READ: usize = 256 << 10;
-/// Between batches that are not full.
-const NAP: Duration = Duration::from_millis(50);
+/// From this on a batch is full, and more may be waiting: a read counts frames too, and ends with a whole record.
+const FULL_READ: usize = READ / 4 * 3;
+/// Between batches that are not full. A wake-up costs about 50 µs of cold caches, a longer nap delays the records,
+/// and a larger batch delays the traffic that shares the processor.
+const NAP: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_millis(200);
 /// Longest wait for a record when nothing is on its way; also how soon a stop is noticed.
 const IDLE: Duration = Duration::from_millis(250);
 /// Between tries to hand a record to a full sink.
@@ -40,6 +44,9 @@ pub(super) struct Course {
     backoff: Backoff,
     saved: Option<Position>,
     saved_at: Instant,
+    nap: Duration,
+    /// Bytes read since the last nap.
+    gathered: usize,
     /// For each batch not fully delivered: the place behind it, and when its first record was written (ms).
     batches: VecDeque<(Position, u64)>,
     reminded: Option<Instant>,
@@ -114,7 +121,8 @@ impl<S: Sink> Worker<S> {
             let empty = bytes == 0;
             self.sink.flush()?;
             let caught_up = empty && self.sink.in_flight() == 0;
-            self.serve(if caught_up || bytes >= READ / 2 { Duration::ZERO } else { self.stop.shorten(NAP) })?;
+            let wait = self.course.rest(bytes);
+            self.serve(if caught_up { Duration::ZERO } else { self.stop.shorten(wait) })?;
             if caught_up {
                 self.board.write().oldest = None;
             }
@@ -218,10 +226,24 @@ impl Course {
             backoff: Backoff::new(),
             saved: None,
             saved_at: Instant::now(),
+            nap: *NAP.start(),
+            gathered: 0,
             batches: VecDeque::new(),
             reminded: None,
             resumed: false,
         }
+    }
+
+    /// How long to rest after a batch of so many bytes.
+    fn rest(&mut self, bytes: usize) -> Duration {
+        self.gathered += bytes;
+        if bytes >= FULL_READ {
+            return Duration::ZERO;
+        }
+        let gathered = std::mem::take(&mut self.gathered);
+        let fitting = self.nap.as_secs_f64() * (READ / 2) as f64 / gathered.max(1) as f64;
+        self.nap = Duration::from_secs_f64(fitting.clamp(NAP.start().as_secs_f64(), NAP.end().as_secs_f64()));
+        self.nap
     }
 }
 

@@ -22,6 +22,8 @@ const MAX_RECORD: usize = LIMIT - LENGTH;
 const LENGTH: usize = 4;
 /// Memory a buffer keeps after a burst.
 pub(super) const KEEP: usize = 256 << 10;
+/// So much in one lane is worth a batch of its own: the writer is woken, and buffers stay within [`KEEP`].
+pub(super) const PLENTY: usize = KEEP / 4 * 3;
 /// How long waiting tasks may rely on the one that was woken.
 pub(super) const HAND_ON: Duration = Duration::from_millis(5);
 
@@ -63,6 +65,14 @@ pub(super) struct Lost {
     pub(super) too_large: u64,
 }
 
+/// How much a lane holds.
+enum Waits {
+    /// The writer's next look is soon enough.
+    Little,
+    /// At least [`PLENTY`].
+    Plenty,
+}
+
 /// Tasks that may go on, and since when.
 #[derive(Default)]
 struct Ready {
@@ -95,11 +105,13 @@ impl Lane {
     }
 
     /// Hands one encoded record (a JSON object with members, without `seq`, `epoch`, `instance`) to the
-    /// writer. Never blocks; no system call unless the writer sleeps deeply. What is not taken is
-    /// counted as lost.
+    /// writer. Never blocks; no system call unless the writer sleeps deeply or much is waiting. What is
+    /// not taken is counted as lost.
     pub fn append(&self, record: &[u8]) -> Result<(), Refused> {
-        self.push(record, None)?;
-        self.shared.wake_if_parked();
+        match self.push(record, None)? {
+            Waits::Little => self.shared.wake_if_parked(),
+            Waits::Plenty => self.shared.wake(),
+        }
         Ok(())
     }
 
@@ -123,7 +135,7 @@ impl Lane {
     fn push_waiting(&self, record: &[u8], durable: bool) -> Committed {
         let waiter = Arc::new(Waiter::default());
         match self.push(record, Some((&waiter, durable))) {
-            Ok(()) => {
+            Ok(_) => {
                 self.shared.wake();
                 Committed(Ok((waiter, Arc::clone(&self.queue))))
             }
@@ -131,7 +143,7 @@ impl Lane {
         }
     }
 
-    fn push(&self, record: &[u8], waiter: Option<(&Arc<Waiter>, bool)>) -> Result<(), Refused> {
+    fn push(&self, record: &[u8], waiter: Option<(&Arc<Waiter>, bool)>) -> Result<Waits, Refused> {
         debug_assert!(record.starts_with(b"{\"") && record.ends_with(b"}"), "a record is a JSON object with members");
         let mut waiting = self.queue.lock();
         if waiting.closed {
@@ -156,7 +168,7 @@ impl Lane {
             let end = waiting.bytes.len();
             waiting.pending.push(Pending { end, durable, waiter: Arc::clone(waiter) });
         }
-        Ok(())
+        Ok(if waiting.bytes.len() < PLENTY { Waits::Little } else { Waits::Plenty })
     }
 }
 

@@ -15,7 +15,7 @@ use super::writer::Shared;
 use super::{Entry, Position, TailError, frame};
 
 /// Under traffic a tail looks this often by itself, so that the writer need not wake it.
-const NAP: Duration = Duration::from_millis(50);
+const NAP: Duration = Duration::from_millis(200);
 /// After this long without a record it sleeps until it is woken.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 /// Bounds of one read.

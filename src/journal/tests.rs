@@ -541,6 +541,20 @@ fn a_batch_is_one_write_and_only_those_who_ask_pay_for_a_sync() {
 }
 
 #[test]
+fn a_lane_that_fills_up_does_not_wait_for_the_nap_to_end() {
+    let journal = start(&faulty::FaultyDisk::default(), &JournalSettings { linger: Span::secs(3600), ..settings() });
+    let lane = journal.lane();
+    let large = format!(r#"{{"n":"{}"}}"#, "x".repeat(lane::PLENTY / 4)).into_bytes();
+    // More than a lane takes: none is lost, since each fourth wakes the writer.
+    for n in 1..=40 {
+        lane.append(&large).expect("taken");
+        if n % 4 == 0 {
+            wait_until("they are written", || journal.status().next == at(1, n + 1));
+        }
+    }
+}
+
+#[test]
 fn with_sync_disk_a_sink_sees_only_what_a_power_cut_leaves() {
     let disk = faulty::FaultyDisk::default();
     let journal = start(&disk, &JournalSettings { sync: Sync::Disk, ..settings() });

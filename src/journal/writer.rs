@@ -1,7 +1,7 @@
 //! The writer thread: one batch after the other, for all lanes together (group commit).
 //!
 //! It sleeps in two depths. Between batches it *naps* for `linger` and only those who wait for a
-//! commit wake it; after a second with nothing to do it *parks*, and the next record wakes it.
+//! commit, or a lane that fills up, wake it; after a second with nothing to do it *parks*, and the next record wakes it.
 //! Waking a thread costs more than a record, so under traffic nobody does.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -418,12 +418,13 @@ impl Writer {
         let control = self.shared.control();
         let asked = control.closing || control.flushes_wanted > control.flushes_done;
         drop(control);
+        let worth = if depth == PARKED { 1 } else { lane::PLENTY };
         let cursors = depth == PARKED && self.log.view().cursors_moved.load(SeqCst);
         asked
             || cursors
             || self.shared.lanes().queues.iter().any(|queue| {
                 let waiting = queue.lock();
-                !waiting.pending.is_empty() || depth == PARKED && !waiting.bytes.is_empty()
+                !waiting.pending.is_empty() || waiting.bytes.len() >= worth
             })
     }
 }

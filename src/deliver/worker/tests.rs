@@ -152,6 +152,27 @@ proptest! {
 }
 
 #[test]
+fn a_sink_rests_until_half_a_batch_has_come_together_but_never_long() {
+    let rests = |bytes_a_second: usize| {
+        let mut course = Course::new();
+        let mut rests = Vec::new();
+        for _ in 0..5 {
+            let mut waiting = bytes_a_second * course.nap.as_millis() as usize / 1000;
+            while waiting >= READ {
+                assert_eq!(course.rest(READ), Duration::ZERO, "there is more to read");
+                waiting -= READ;
+            }
+            rests.push(course.rest(waiting).as_millis());
+        }
+        rests
+    };
+    assert_eq!(rests(0), [200; 5], "it looks by itself");
+    assert_eq!(rests(1 << 10), [200; 5]);
+    assert_eq!(rests(1 << 20), [125; 5], "128 KiB");
+    assert_eq!(rests(20 << 20), [50; 5], "at full load it stays with small batches");
+}
+
+#[test]
 fn a_deadline_ends_a_sink_that_never_gets_on_and_the_cursor_stays_before_what_it_owes() {
     let dir = tempfile::tempdir().expect("a folder");
     let journal = journal(dir.path());
