@@ -1,7 +1,7 @@
 //! One sink's thread: tail → batch → send → acknowledgements → watermark → cursor.
 //!
 //! It wakes 5 to 20 times a second while there is traffic, not once per record: after a batch that was not full it
-//! naps, as long as it takes for half a batch to come together, within [`NAP`].
+//! naps, as long as it takes for [`GATHER`] bytes to come together, within [`NAP`].
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -14,7 +14,9 @@ use super::{SinkState, SinkStatus};
 use crate::journal::{Entry, Journal, Position};
 
 /// Most bytes read from the journal at once.
-const READ: usize = 256 << 10;
+const READ: usize = 64 << 10;
+/// What should have come together after a nap.
+const GATHER: usize = 128 << 10;
 /// From this on a batch is full, and more may be waiting: a read counts frames too, and ends with a whole record.
 const FULL_READ: usize = READ / 4 * 3;
 /// Between batches that are not full. A wake-up costs about 50 µs of cold caches, a longer nap delays the records,
@@ -241,7 +243,7 @@ impl Course {
             return Duration::ZERO;
         }
         let gathered = std::mem::take(&mut self.gathered);
-        let fitting = self.nap.as_secs_f64() * (READ / 2) as f64 / gathered.max(1) as f64;
+        let fitting = self.nap.as_secs_f64() * GATHER as f64 / gathered.max(1) as f64;
         self.nap = Duration::from_secs_f64(fitting.clamp(NAP.start().as_secs_f64(), NAP.end().as_secs_f64()));
         self.nap
     }

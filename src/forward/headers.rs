@@ -11,6 +11,47 @@ use crate::message::{Field, Fields, Framing, Known, RequestHead, ResponseHead};
 /// Takes header lines one after the other.
 pub(super) trait Lines {
     fn line(&mut self, name: &[u8], value: &[u8]);
+    /// A line that goes on as it came.
+    fn field(&mut self, field: &Field<'_>) {
+        self.line(field.name, field.value);
+    }
+}
+
+/// HTTP/1, of lines that mostly go on as they came: neighbours are copied together.
+struct Copied<'a> {
+    out: &'a mut Vec<u8>,
+    block: &'a [u8],
+    /// Part of the block that is to be copied.
+    run: std::ops::Range<usize>,
+}
+
+impl<'a> Copied<'a> {
+    fn new(out: &'a mut Vec<u8>, fields: &'a Fields) -> Self {
+        Self { out, block: fields.block(), run: 0..0 }
+    }
+
+    fn flush(&mut self) {
+        self.out.extend_from_slice(&self.block[std::mem::take(&mut self.run)]);
+    }
+}
+
+impl Lines for Copied<'_> {
+    fn line(&mut self, name: &[u8], value: &[u8]) {
+        self.flush();
+        self.out.line(name, value);
+    }
+
+    fn field(&mut self, field: &Field<'_>) {
+        if field.raw.is_empty() {
+            return self.line(field.name, field.value);
+        }
+        let start = field.raw.as_ptr() as usize - self.block.as_ptr() as usize;
+        if start != self.run.end {
+            self.flush();
+            self.run.start = start;
+        }
+        self.run.end = start + field.raw.len();
+    }
 }
 
 /// HTTP/1: as text.
@@ -90,7 +131,9 @@ pub(super) fn write_request(out: &mut Vec<u8>, head: &RequestHead, to: &Onward<'
     if !as_sent {
         out.line(b"Host", host_for(head, to));
     }
-    onward(out, head, to, as_sent);
+    let mut lines = Copied::new(out, &head.fields);
+    onward(&mut lines, head, to, as_sent);
+    lines.flush();
     if to.framing == Framing::Chunked && head.fields.known(Known::TransferEncoding).is_none() {
         out.line(b"Transfer-Encoding", b"chunked");
     }
@@ -119,7 +162,7 @@ pub(super) fn onward(out: &mut impl Lines, head: &RequestHead, to: &Onward<'_>, 
         };
         has_id |= field.known == Known::Other && is(&field, to.request_id.0.as_str());
         if goes_on && !named.iter().any(|name| field.name.eq_ignore_ascii_case(name)) {
-            out.line(field.name, field.value);
+            out.field(&field);
         }
     }
     if te {
@@ -215,21 +258,23 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead, framing: Framing, 
     // RFC 9110 section 8.6: neither has a length.
     let no_length = chunks || head.status.is_informational() || head.status == StatusCode::NO_CONTENT;
     let named = named_by_connection(&head.fields);
+    let mut lines = Copied::new(out, &head.fields);
     for field in head.fields.iter() {
         let goes_on = match field.known {
             Known::ContentLength => !no_length,
             Known::TransferEncoding => framing == Framing::Chunked && !terms.http_1_0,
             // Named by `Connection`, as it should be.
             Known::Upgrade if switching => {
-                out.line(field.name, field.value);
+                lines.field(&field);
                 false
             }
             known => !known.is_hop_by_hop() && known != Known::Te,
         };
         if goes_on && !named.iter().any(|name| field.name.eq_ignore_ascii_case(name)) {
-            out.line(field.name, field.value);
+            lines.field(&field);
         }
     }
+    lines.flush();
     if chunks
         && !terms.http_1_0
         && !(framing == Framing::Chunked && head.fields.known(Known::TransferEncoding).is_some())

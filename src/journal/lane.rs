@@ -21,7 +21,7 @@ const MAX_RECORD: usize = LIMIT - LENGTH;
 /// Bytes of the length in front of each record.
 const LENGTH: usize = 4;
 /// Memory a buffer keeps after a burst.
-pub(super) const KEEP: usize = 256 << 10;
+pub(super) const KEEP: usize = 128 << 10;
 /// So much in one lane is worth a batch of its own: the writer is woken, and buffers stay within [`KEEP`].
 pub(super) const PLENTY: usize = KEEP / 4 * 3;
 /// How long waiting tasks may rely on the one that was woken.

@@ -18,7 +18,7 @@ use crate::config::{JournalSettings, Sync};
 const SETTLE_MS: u64 = 60_000;
 
 /// Most bytes of one write, roughly.
-const CHUNK: u64 = 512 << 10;
+const CHUNK: u64 = 64 << 10;
 
 /// The segments of a folder, and the end that is being written.
 pub(super) struct Log {

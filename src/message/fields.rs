@@ -20,6 +20,8 @@ pub struct Field<'f> {
     pub name: &'f [u8],
     /// The value, without white space around.
     pub value: &'f [u8],
+    /// The whole line with its CRLF, where it is in plain form: `name: value`. Empty otherwise.
+    pub raw: &'f [u8],
     /// Which of those that this program knows.
     pub known: Known,
 }
@@ -170,11 +172,21 @@ impl Fields {
 
     fn field(&self, line: &Line) -> Field<'_> {
         let (name, value) = (line.name as usize, line.value as usize);
+        let (name_end, value_end) = (name + usize::from(line.name_len), value + line.value_len as usize);
+        let plain = value == name_end + 2
+            && self.block[name_end..value] == *b": "
+            && self.block.get(value_end..value_end + 2) == Some(b"\r\n");
         Field {
-            name: &self.block[name..name + usize::from(line.name_len)],
-            value: &self.block[value..value + line.value_len as usize],
+            name: &self.block[name..name_end],
+            value: &self.block[value..value_end],
+            raw: if plain { &self.block[name..value_end + 2] } else { &[] },
             known: line.known,
         }
+    }
+
+    /// The bytes that [`Field::raw`] are parts of.
+    pub fn block(&self) -> &[u8] {
+        &self.block
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Checker, is_name};
 use crate::config::source::join;
 use crate::config::{Address, Bytes, ClientTls, ForwardSettings, Limits, ListenerSettings, ServerTls, Span, Upstream};
 
-/// hyper refuses a smaller read buffer (`http1::Builder::max_buf_size`).
+/// RFC 9112 section 3 recommends to take request lines of 8000 octets at least.
 const LEAST_HEAD: Bytes = Bytes::kib(8);
 
 /// Longest name of a listener: it may become part of a topic's name.

@@ -152,7 +152,7 @@ proptest! {
 }
 
 #[test]
-fn a_sink_rests_until_half_a_batch_has_come_together_but_never_long() {
+fn a_sink_rests_until_enough_has_come_together_but_never_long() {
     let rests = |bytes_a_second: usize| {
         let mut course = Course::new();
         let mut rests = Vec::new();
