@@ -142,6 +142,11 @@ impl Forwarder {
         if head.method == Method::CONNECT {
             return Some(Fault::ClientRefused { status: 405, reason: "CONNECT is not offered" });
         }
+        // In HTTP/1 these were refused when the head was read.
+        let several = |known| head.fields.all_known(known).nth(1).is_some();
+        if several(Known::ContentLength) || several(Known::Host) || has_http2_transfer_encoding(head) {
+            return Some(Fault::ClientRefused { status: 400, reason: "headers that contradict each other" });
+        }
         if exchange.admits().is_err() {
             return Some(Fault::JournalFull);
         }
@@ -319,6 +324,11 @@ impl Waited {
             Self::Lost(Lost::Closed | Lost::Unsent) => Fault::Reset,
         }
     }
+}
+
+/// Frames say where a message ends; a header that says so too is for whoever comes next (RFC 9113 section 8.2.2).
+fn has_http2_transfer_encoding(head: &RequestHead) -> bool {
+    head.version == Version::HTTP_2 && head.fields.known(Known::TransferEncoding).is_some()
 }
 
 /// Server-sent events (WHATWG HTML section 9.2).

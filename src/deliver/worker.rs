@@ -123,8 +123,10 @@ impl<S: Sink> Worker<S> {
             let empty = bytes == 0;
             self.sink.flush()?;
             let caught_up = empty && self.sink.in_flight() == 0;
+            // Idle, it waits for news; behind a full read that took the last there was, it rests as behind any other.
+            let idle = caught_up && self.course.gathered == 0;
             let wait = self.course.rest(bytes);
-            self.serve(if caught_up { Duration::ZERO } else { self.stop.shorten(wait) })?;
+            self.serve(if idle { Duration::ZERO } else { self.stop.shorten(wait) })?;
             if caught_up {
                 self.board.write().oldest = None;
             }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use http::{StatusCode, Version};
+use http::{Method, StatusCode, Version};
 
 use crate::config::{ForwardingHeaders, HostHeader};
 use crate::message::{Field, Fields, Framing, Known, RequestHead, ResponseHead};
@@ -137,7 +137,18 @@ pub(super) fn write_request(out: &mut Vec<u8>, head: &RequestHead, to: &Onward<'
     if to.framing == Framing::Chunked && head.fields.known(Known::TransferEncoding).is_none() {
         out.line(b"Transfer-Encoding", b"chunked");
     }
+    if head.version == Version::HTTP_2 && expects_length(head, to.framing) {
+        out.line(b"Content-Length", b"0");
+    }
     out.extend_from_slice(b"\r\n");
+}
+
+/// HTTP/2 says by a flag that there is no body; HTTP/1 by a length, where the method makes one likely
+/// (RFC 9110 section 8.6).
+fn expects_length(head: &RequestHead, framing: Framing) -> bool {
+    framing == Framing::Empty
+        && matches!(head.method, Method::POST | Method::PUT | Method::PATCH)
+        && head.fields.known(Known::ContentLength).is_none()
 }
 
 /// The request's header lines that go on, `Host` only where it goes on `as_sent`.
