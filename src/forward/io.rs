@@ -15,7 +15,7 @@ use crate::message::chunk_line;
 use super::stream::Stream;
 
 /// Memory that reads go to. Pieces of it live as long as somebody holds them; idle connections hold none. With
-/// 64 KiB, 64 busy connections held 4 MiB more and large bodies cost a tenth less.
+/// 64 KiB, 64 busy connections held 4 MiB more, and bodies of 64 KiB cost a third less CPU.
 const CHUNK: usize = 12 * 1024;
 /// With less room left than this, a read gets a fresh chunk.
 const LEAST: usize = 3 * 1024;
