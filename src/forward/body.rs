@@ -118,6 +118,11 @@ impl RequestBody {
             Source::Http1(body) => body.poll_piece(cx),
             Source::Http2(incoming) => poll_incoming(incoming, cx),
         };
+        // A reset that calls itself no error looks like an end; the body was not whole.
+        let polled = match polled {
+            Poll::Ready(None) if !self.is_end() => Poll::Ready(Some(Err(BodyError::Source))),
+            polled => polled,
+        };
         let Poll::Ready(piece) = polled else {
             if self.idle.as_mut().is_some_and(|timer| timer.poll_silent(cx)) {
                 let reason = "the request body stopped coming";
@@ -346,7 +351,10 @@ impl ResponseBody {
                 (call.poll_piece(cx).map(|piece| piece.map(|piece| piece.map_err(|_| BodyError::Source))), idle)
             }
             Answer::Http1 { idle, .. } => (Poll::Ready(None), idle),
-            Answer::Http2 { incoming, idle } => (poll_incoming(incoming, cx), idle),
+            Answer::Http2 { incoming, idle } => match poll_incoming(incoming, cx) {
+                Poll::Ready(None) if !incoming.is_end_stream() => (Poll::Ready(Some(Err(BodyError::Source))), idle),
+                polled => (polled, idle),
+            },
         };
         match polled {
             Poll::Pending => {

@@ -292,6 +292,10 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead, framing: Framing, 
     {
         out.line(b"Transfer-Encoding", b"chunked");
     }
+    if framing == Framing::Length(0) && head.fields.known(Known::ContentLength).is_none() {
+        // HTTP/2 said by a flag that there is no body.
+        out.line(b"Content-Length", b"0");
+    }
     match terms {
         _ if switching => out.line(b"Connection", b"upgrade"),
         Terms { close: true, .. } => out.line(b"Connection", b"close"),

@@ -204,6 +204,10 @@ impl Call {
                     return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::InvalidData, refusal.reason))));
                 }
             }
+            if self.sending == Sending::Broken {
+                // The application waits for the rest of a body that never comes.
+                return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())));
+            }
             let read = ready!(poll_read(&mut self.connection.stream, cx, &mut self.connection.input));
             match (read, &self.body) {
                 (Ok(0), Body::Close) => self.body = Body::End,

@@ -175,7 +175,7 @@ async fn serve_http1(worker: &Rc<Worker>, stream: Stream, link: Rc<Link>) {
     let ended = client.serve(worker).await;
     let Some(mut stream) = client.take_stream() else { return };
     match ended {
-        Ended::Closed => drop(stream.shutdown().await),
+        Ended::Closed => close(stream).await,
         Ended::Unread => linger(stream).await,
         Ended::Tunnel(tunnel) => tunnel.run(stream).await,
         Ended::HalfClosed(body) => {
@@ -184,12 +184,12 @@ async fn serve_http1(worker: &Rc<Worker>, stream: Stream, link: Rc<Link>) {
                 false => (End::ClientClosed, Some("the client went away within the response")),
             };
             body.delivered(end, reason);
-            drop(stream.shutdown().await);
+            close(stream).await;
         }
         Ended::Refused { refusal, request_line } => {
             let seen = refused_head(&request_line);
             worker.capture.refused(&client.link.connection, seen, refusal.status, refusal.reason);
-            let _ = stream.write_all(&plain_response(refusal)).await;
+            let _ = tokio::time::timeout(LINGER_TIME, stream.write_all(&plain_response(refusal))).await;
             linger(stream).await;
         }
     }
@@ -207,6 +207,11 @@ fn refused_head(line: &[u8]) -> RefusedHead {
         },
         host: None,
     }
+}
+
+/// Closes in good order, unless the client reads nothing any more.
+async fn close(mut stream: Stream) {
+    let _ = tokio::time::timeout(LINGER_TIME, stream.shutdown()).await;
 }
 
 /// Says that nothing more will come, and reads on for a while so that the client can read what came.

@@ -133,6 +133,8 @@ impl Client {
             let Some(answer) = self.answer(worker, Rc::clone(&head), framing, source).await else {
                 return Ended::Closed;
             };
+            // Too late for a `100 Continue`.
+            self.continues.set(false);
             let (response, framing, mut body, close) = match answer {
                 Answer::Response { head, framing, body, close } => (head, framing, body, close),
                 Answer::Tunnel(response, tunnel) => {
@@ -173,6 +175,10 @@ impl Client {
                 match reader.read(&input, limits) {
                     Ok(Some((head, framing, taken))) => {
                         input.advance(taken);
+                        if input.is_empty() {
+                            // It would keep a chunk that others read into.
+                            *input = BytesMut::new();
+                        }
                         drop(input);
                         return Poll::Ready(self.accept(head, framing));
                     }
@@ -287,19 +293,16 @@ impl Client {
                         }
                     }
                 }
-                if output.is_empty() {
-                    if ended {
-                        return Poll::Ready(Ok(()));
-                    }
-                    return if self.is_gone(cx) {
-                        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
-                    } else {
-                        Poll::Pending
-                    };
-                }
+                // Even when nothing is left: TLS may have taken bytes that the socket has not.
                 ready!(self.poll_output(output, cx))?;
+                if ended {
+                    return Poll::Ready(Ok(()));
+                }
                 if stuck {
-                    return Poll::Pending;
+                    return match self.is_gone(cx) {
+                        true => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+                        false => Poll::Pending,
+                    };
                 }
             }
         })

@@ -62,7 +62,10 @@ impl RequestHead {
         let target = Target {
             authority: parts.uri.authority().map(|authority| put(authority.as_str())),
             path: put(parts.uri.path()),
-            query: parts.uri.query().map(&mut put),
+            query: parts.uri.query().map(|query| {
+                put("?");
+                put(query)
+            }),
             escaped: None,
         };
         for (name, value) in &parts.headers {

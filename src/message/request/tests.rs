@@ -46,6 +46,15 @@ fn a_target_is_taken_apart() {
 }
 
 #[test]
+fn a_target_of_http_2_goes_on_as_it_was_asked_for() {
+    for target in ["/a?x=1", "/a", "/?", "/adm?in"] {
+        let (parts, ()) =
+            http::Request::builder().uri(format!("http://h{target}")).body(()).expect("valid").into_parts();
+        assert_eq!(RequestHead::from_parts(&parts).origin_form(), target.as_bytes(), "{target:?}");
+    }
+}
+
+#[test]
 fn bytes_that_are_not_utf_8_go_on_and_are_told_of_without_loss() {
     let bytes = b"GET /caf\xe9?q=\xff HTTP/1.1\r\nHost: a\r\n\r\n";
     let (head, ..) = RequestReader::default().read(bytes, LIMITS).expect("legible").expect("whole");
