@@ -301,7 +301,9 @@ impl Passing<'_> {
             return false;
         }
         // The time counts from the request's last byte: a slow upload is no slow answer.
-        let left = self.upload.ended.get().map_or(limit, |ended| limit.saturating_sub(ended.elapsed()));
+        // One that the application has stopped taking is.
+        let since = self.upload.ended.get().or(self.upload.stuck.get());
+        let left = since.map_or(limit, |since| limit.saturating_sub(since.elapsed()));
         timer.reset(tokio::time::Instant::now() + left);
         left.is_zero()
     }

@@ -57,6 +57,8 @@ pub enum Source {
 pub(super) struct Upload {
     /// When the last byte went to the application; `None` while there are more.
     pub(super) ended: Cell<Option<Instant>>,
+    /// Since when the application takes nothing of it.
+    pub(super) stuck: Cell<Option<Instant>>,
     /// The client's side failed.
     pub(super) fault: Cell<Option<Fault>>,
     /// `Expect: 100-continue`: the body is not asked for until the application says so.
@@ -104,6 +106,15 @@ impl RequestBody {
     pub(super) fn sent(&self) {
         if self.upload.ended.get().is_none() {
             self.upload.ended.set(Some(Instant::now()));
+        }
+    }
+
+    /// Whether the application takes what is written, or has stopped.
+    pub(super) fn moves(&self, moves: bool) {
+        match moves {
+            true => self.upload.stuck.set(None),
+            false if self.upload.stuck.get().is_none() => self.upload.stuck.set(Some(Instant::now())),
+            false => {}
         }
     }
 

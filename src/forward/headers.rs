@@ -255,6 +255,13 @@ pub struct Terms {
     pub close: bool,
 }
 
+impl Terms {
+    /// The response lasts until the connection ends: it has no length, and the client knows no chunks.
+    pub fn to_the_end(self, framing: Framing) -> bool {
+        self.http_1_0 && matches!(framing, Framing::Chunked | Framing::Close)
+    }
+}
+
 /// The response that an HTTP/1 client gets, as text up to and with the empty line. `framing` is that of the
 /// application's body; it comes to the client in chunks unless it has a length, or lasts to the
 /// connection's end where the client knows no chunks.

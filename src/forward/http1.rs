@@ -280,7 +280,11 @@ impl Call {
             }
             let before = self.connection.output.len();
             let written = self.connection.output.poll_write(&mut self.connection.stream, cx);
-            self.begun |= self.connection.output.len() < before;
+            let moved = self.connection.output.len() < before;
+            self.begun |= moved;
+            if moved || written.is_pending() {
+                self.request.moves(moved);
+            }
             match written {
                 Poll::Ready(Ok(())) if self.sending == Sending::Rest => {
                     self.sending = Sending::Done;

@@ -50,15 +50,17 @@ impl Forwarder {
         let head = passing.begun(ResponseHead::from_parts(&parts));
         let (idle, exchange) = (self.settings.read_idle_timeout.0, passing.exchange.clone());
         let mut body = ResponseBody::http2(incoming, idle, exchange, Rc::clone(passing.link));
-        if body.is_end() && !body.finish_empty().await {
-            return Err(Fault::JournalFull);
-        }
         let length = head.fields.known(Known::ContentLength).is_some();
         let framing = match head.framing(passing.head.method == Method::HEAD) {
             Ok(Framing::Close) if body.is_end() && !length => Framing::Length(0),
             Ok(framing) => framing,
             Err(_) => return Err(Fault::Garbage),
         };
+        // An HTTP/1 client's connection does not ask for a body that can't be there.
+        let empty = body.is_end() || framing == Framing::Empty && !passing.link.multiplexed;
+        if empty && !body.finish_empty().await {
+            return Err(Fault::JournalFull);
+        }
         Ok(Answer::Response { head, framing, body, close: false })
     }
 }

@@ -177,6 +177,7 @@ async fn serve_http1(worker: &Rc<Worker>, stream: Stream, link: Rc<Link>) {
     match ended {
         Ended::Closed => close(stream).await,
         Ended::Unread => linger(stream).await,
+        Ended::Aborted => stream.reset(),
         Ended::Tunnel(tunnel) => tunnel.run(stream).await,
         Ended::HalfClosed(body) => {
             let (end, reason) = match hangup::acknowledged(&stream).await {

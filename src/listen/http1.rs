@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::Version;
@@ -36,6 +36,8 @@ pub(super) struct Client {
     /// Read and not yet used.
     input: RefCell<BytesMut>,
     body: RefCell<Body>,
+    /// Wakes whoever waits for more of the body: the task of an HTTP/2 connection to the application, maybe.
+    body_waker: RefCell<Option<Waker>>,
     /// `100 Continue` is to be written before the body is waited for.
     continues: Cell<bool>,
     /// What the client keeps us waiting for, and since which tick of the watch.
@@ -73,6 +75,8 @@ pub(super) enum Ended {
     Closed,
     /// The client may still be sending what nobody will read.
     Unread,
+    /// The response broke off, and this client takes the connection's end for the response's: a reset says otherwise.
+    Aborted,
     /// The client had sent FIN: whether it took this response is still to be seen.
     HalfClosed(Box<ResponseBody>),
     /// It is not HTTP any more.
@@ -99,6 +103,7 @@ impl Client {
             stream: RefCell::new(Some(stream)),
             input: RefCell::default(),
             body: RefCell::new(Body::End),
+            body_waker: RefCell::default(),
             continues: Cell::new(false),
             waiting: Cell::new((Waiting::Request, now.get())),
             now,
@@ -110,7 +115,9 @@ impl Client {
 
     /// The socket, when all is over.
     pub(super) fn take_stream(&self) -> Option<Stream> {
-        self.stream.borrow_mut().take()
+        let stream = self.stream.borrow_mut().take();
+        self.wake_body();
+        stream
     }
 
     /// Answers requests until the connection ends.
@@ -149,6 +156,9 @@ impl Client {
             let terms = self.terms(worker, &head, framing, close);
             let responded = self.respond(&mut output, &response, framing, &mut body, terms).await;
             if responded.is_err() {
+                if terms.to_the_end(framing) {
+                    return Ended::Aborted;
+                }
                 return if self.is_body_unread() { Ended::Unread } else { Ended::Closed };
             }
             // Requests that came before the FIN are still to be answered.
@@ -253,8 +263,9 @@ impl Client {
         let http_1_0 = head.version == Version::HTTP_10;
         let asked = |token| head.fields.has_token(Known::Connection, token);
         let keeps = if http_1_0 { asked(b"keep-alive") } else { !asked(b"close") };
-        let to_the_end = http_1_0 && matches!(framing, Framing::Chunked | Framing::Close);
-        Terms { http_1_0, close: close || !keeps || to_the_end || worker.watch.is_draining() }
+        let mut terms = Terms { http_1_0, close: close || !keeps || worker.watch.is_draining() };
+        terms.close |= terms.to_the_end(framing);
+        terms
     }
 
     /// Writes the response; when it returns well, the kernel has all of it.
@@ -331,12 +342,18 @@ impl Client {
     /// Writes queued informational responses.
     fn poll_informational(&self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
         let mut queued = self.link.informational.borrow_mut();
+        if self.link.write_stalled.get() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         let mut stream = self.stream.borrow_mut();
         let Some(stream) = stream.as_mut() else { return Err(io::ErrorKind::NotConnected.into()) };
         while !queued.is_empty() {
             match tokio::io::AsyncWrite::poll_write(std::pin::Pin::new(&mut *stream), cx, &queued)? {
                 Poll::Ready(written) => drop(queued.drain(..written)),
-                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Pending => {
+                    self.wait(Waiting::Read);
+                    return Ok(Poll::Pending);
+                }
             }
         }
         Ok(tokio::io::AsyncWrite::poll_flush(std::pin::Pin::new(stream), cx)?)
@@ -395,6 +412,13 @@ impl Client {
         }
         self.waiting.set((Waiting::Nothing, self.now.get()));
         self.link.wake();
+        self.wake_body();
+    }
+
+    fn wake_body(&self) {
+        if let Some(waker) = self.body_waker.borrow_mut().take() {
+            waker.wake();
+        }
     }
 }
 
@@ -426,8 +450,9 @@ impl ClientBody for Client {
                 return Poll::Ready(None);
             }
             let more = self.poll_more(&mut input, cx);
-            if !matches!(more, Poll::Ready(Ok(0) | Err(_))) {
+            if more.is_pending() {
                 self.wait(Waiting::Body);
+                *self.body_waker.borrow_mut() = Some(cx.waker().clone());
             }
             match ready!(more) {
                 Ok(0) => {

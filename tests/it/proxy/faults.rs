@@ -1,5 +1,6 @@
 //! Applications that misbehave: what the client is told, and what the record says.
 
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -133,4 +134,35 @@ fn an_application_that_falls_silent_within_its_response_is_cut_off_where_that_is
     let response = daybook.connect().get("/mute", "");
     assert!(!response.whole && response.text() == "only this");
     assert_eq!(daybook.end("/mute"), "timeout");
+}
+
+#[test]
+fn an_http_1_0_client_can_tell_a_broken_response_from_a_whole_one() {
+    let origin = Origin::new(|visit| {
+        visit.request();
+        visit.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        visit.chunk(b"only this");
+        std::thread::sleep(Duration::from_millis(50));
+    });
+    let daybook = Daybook::before(&origin.url);
+    let mut client = daybook.connect();
+    client.send("GET /cut HTTP/1.0\r\n\r\n");
+    let mut seen = Vec::new();
+    let ended = client.reader.get_mut().read_to_end(&mut seen).expect_err("its end is no end of the connection");
+    assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(daybook.end("/cut"), "upstream_reset");
+}
+
+#[test]
+fn an_application_that_stops_taking_an_upload_is_504() {
+    let origin = Origin::new(|_| std::thread::sleep(Duration::from_secs(8)));
+    let daybook = Setup::new(&origin.url).listener("forward.response_timeout = \"1s\"").start();
+    let mut client = daybook.connect();
+    client.send("POST /stuck HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n");
+    let mut sending = client.reader.get_mut().try_clone().expect("a socket");
+    let sender = std::thread::spawn(move || while sending.write_all(&[b'x'; 65536]).is_ok() {});
+    assert_eq!(client.response().status(), 504);
+    assert_eq!(daybook.end("/stuck"), "timeout");
+    client.close();
+    sender.join().expect("it ends when the connection does");
 }

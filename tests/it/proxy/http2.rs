@@ -190,6 +190,19 @@ fn connect_is_not_offered_over_http_2_either() {
 }
 
 #[test]
+fn a_query_over_http_2_reaches_the_application_and_the_record() {
+    let origin = Origin::answering("seen");
+    let daybook = Daybook::before(&origin.url);
+    runtime().block_on(async {
+        let mut client = connect(daybook.address()).await;
+        let request = request("GET", "/adm?in").body(whole(b"", None)).expect("a request");
+        assert_eq!(client.send_request(request).await.expect("a response").status(), 200);
+    });
+    assert_eq!(origin.requests()[0].line(), "GET /adm?in HTTP/1.1");
+    assert_eq!(daybook.outcome("/adm")["query"], "in");
+}
+
+#[test]
 fn own_answers_reach_http_2_clients() {
     let daybook = Daybook::before("unix:/no/such/socket");
     runtime().block_on(async {
