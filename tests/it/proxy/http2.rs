@@ -233,3 +233,29 @@ fn an_upload_that_stops_coming_is_refused_over_http_2_too() {
     let record = daybook.outcome("/stops");
     assert_eq!((record["end"].as_str(), record["status"].as_u64()), (Some("timeout"), Some(408)), "{record}");
 }
+
+#[test]
+fn an_http_1_upload_that_stops_coming_is_refused_before_an_http_2_application_too() {
+    let origin = Http2Origin::new(|request| async move {
+        let _ = request.into_body().collect().await;
+        Response::new(whole(b"never", None))
+    });
+    let setup = Setup::new(&origin.url).listener("forward.protocol = \"http2\"");
+    let daybook = setup.listener("limits.body_idle_timeout = \"1s\"").start();
+    let mut client = daybook.connect();
+    client.send("POST /stops HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc");
+    assert_eq!(client.response().status(), 408);
+    assert_eq!(daybook.end("/stops"), "timeout");
+}
+
+#[test]
+fn an_empty_response_of_an_http_2_application_ends_for_http_1_clients() {
+    let origin = Http2Origin::new(|_| async { Response::new(whole(b"", None)) });
+    let daybook = before_http2(&origin);
+    let mut client = daybook.connect();
+    for path in ["/one", "/two"] {
+        let response = client.get(path, "");
+        assert_eq!((response.status(), response.text().as_str(), response.whole), (200, "", true), "{}", response.head);
+        assert_eq!(daybook.end(path), "complete");
+    }
+}
