@@ -166,7 +166,11 @@ async fn attend(mut app: App, mut signals: Signals, config: &Config, file: Optio
         let reload = tokio::select! {
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
-            _ = signals.hangup.recv() => true,
+            _ = signals.hangup.recv() => {
+                // What the signal is about is not found changed once more a moment later.
+                watched.as_mut().map(Watched::changed);
+                true
+            }
             _ = look.tick() => watched.as_mut().is_some_and(Watched::changed),
             _ = save.tick() => {
                 app.save_sessions();
