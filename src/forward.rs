@@ -125,7 +125,7 @@ impl Forwarder {
         };
         if framing == Framing::Empty {
             passing.upload.ended.set(Some(exchange.began()));
-        } else if head.fields.known(Known::Expect).is_some_and(|e| e.eq_ignore_ascii_case(b"100-continue")) {
+        } else if head.expects_continue() {
             passing.upload.close();
         }
         let request = RequestBody::new(body, exchange.clone(), Rc::clone(link), Rc::clone(&passing.upload));
@@ -142,9 +142,7 @@ impl Forwarder {
         if head.method == Method::CONNECT {
             return Some(Fault::ClientRefused { status: 405, reason: "CONNECT is not offered" });
         }
-        // In HTTP/1 these were refused when the head was read.
-        let several = |known| head.fields.all_known(known).nth(1).is_some();
-        if several(Known::ContentLength) || several(Known::Host) || has_http2_transfer_encoding(head) {
+        if head.version == Version::HTTP_2 && contradicts_itself(head) {
             return Some(Fault::ClientRefused { status: 400, reason: "headers that contradict each other" });
         }
         if exchange.admits().is_err() {
@@ -175,7 +173,7 @@ impl Forwarder {
                         headers::write_request(out, passing.head, &self.onward(passing));
                     }));
                     match passing.for_head(&mut call, self.settings.response_timeout.0).await {
-                        Ok(head) => return self.answer(head, call, passing).await,
+                        Ok((head, framing)) => return self.answer(head, framing, call, passing).await,
                         // Not a byte was sent, on a connection that had been kept: the next one will do.
                         Err(Waited::Lost(Lost::Unsent)) if reused => request = call.into_request(),
                         Err(lost) => return Err(passing.upload.fault.get().unwrap_or(lost.fault())),
@@ -185,13 +183,18 @@ impl Forwarder {
         }
     }
 
-    async fn answer(&self, head: ResponseHead, call: Box<Call>, passing: &Passing<'_>) -> Result<Answer, Fault> {
+    async fn answer(
+        &self,
+        head: ResponseHead,
+        framing: Framing,
+        call: Box<Call>,
+        passing: &Passing<'_>,
+    ) -> Result<Answer, Fault> {
         let (exchange, link) = (passing.exchange.clone(), Rc::clone(passing.link));
         let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
         if switching && passing.upgrade.is_none() {
             return Err(Fault::Garbage);
         }
-        let framing = head.framing(passing.head.method == Method::HEAD).map_err(|_| Fault::Garbage)?;
         let head = passing.begun(head);
         if switching {
             let (upstream, early) = call.into_tunnel();
@@ -258,7 +261,7 @@ impl Passing<'_> {
     }
 
     /// Sends the request and waits for the response's head.
-    async fn for_head(&self, call: &mut Call, limit: Duration) -> Result<ResponseHead, Waited> {
+    async fn for_head(&self, call: &mut Call, limit: Duration) -> Result<(ResponseHead, Framing), Waited> {
         // HTTP/1.0 knows no 1xx (RFC 9110 section 15.2), and hyper writes none in HTTP/2.
         let takes_informational = self.head.version == Version::HTTP_11;
         let inform = |head: &ResponseHead| {
@@ -328,9 +331,11 @@ impl Waited {
     }
 }
 
-/// Frames say where a message ends; a header that says so too is for whoever comes next (RFC 9113 section 8.2.2).
-fn has_http2_transfer_encoding(head: &RequestHead) -> bool {
-    head.version == Version::HTTP_2 && head.fields.known(Known::TransferEncoding).is_some()
+/// What an HTTP/1 head is refused for when it is read, and hyper lets pass in HTTP/2: in HTTP/1 to the application
+/// it would say where the message ends, or for whom it is, in more than one way.
+fn contradicts_itself(head: &RequestHead) -> bool {
+    let several = |known| head.fields.all_known(known).nth(1).is_some();
+    several(Known::ContentLength) || several(Known::Host) || head.fields.known(Known::TransferEncoding).is_some()
 }
 
 /// Server-sent events (WHATWG HTML section 9.2).

@@ -5,6 +5,8 @@
 //! hash, and passing it on is a copy. HTTP/1 is read here strictly, as RFC 9112 asks a server and a
 //! gateway to; heads of HTTP/2 are made from what its library hands over.
 
+use bytes::{Bytes, BytesMut};
+
 mod chunked;
 mod fields;
 mod request;
@@ -36,6 +38,20 @@ pub enum Framing {
     Chunked,
     /// Until the connection ends (responses only).
     Close,
+}
+
+impl Framing {
+    /// The sender did not say how long it is.
+    pub fn is_of_unknown_length(self) -> bool {
+        matches!(self, Self::Chunked | Self::Close)
+    }
+}
+
+/// Takes what has come of `left` bytes out of `input`.
+pub fn take_of(left: &mut u64, input: &mut BytesMut) -> Bytes {
+    let take = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+    *left -= take as u64;
+    input.split_to(take).freeze()
 }
 
 /// What is read of a head at most.

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use crate::capture::Exchange;
@@ -16,6 +17,7 @@ use crate::message::{Fields, Piece};
 use crate::record::End;
 
 use super::fault::Fault;
+use super::headers;
 use super::http1::Call;
 use super::link::Link;
 use super::upstream::Pool;
@@ -199,7 +201,11 @@ fn poll_incoming(incoming: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<R
 fn frame(piece: Piece) -> Frame<Bytes> {
     match piece {
         Piece::Data(data) => Frame::data(data),
-        Piece::Trailers(trailers) => Frame::trailers(trailers.to_map()),
+        Piece::Trailers(trailers) => {
+            let mut map = HeaderMap::with_capacity(trailers.len());
+            headers::trailers(&mut map, &trailers);
+            Frame::trailers(map)
+        }
     }
 }
 

@@ -95,13 +95,9 @@ pub(super) struct Onward<'a> {
 
 /// The protocol a client asks to switch to, where it asks properly (RFC 9110 section 7.8).
 pub(super) fn upgrade_of(head: &RequestHead) -> Option<&[u8]> {
-    if head.version != Version::HTTP_11 {
-        return None;
-    }
-    let protocol = head.fields.known(Known::Upgrade)?;
+    let protocol = head.fields.known(Known::Upgrade).filter(|_| head.asks_to_upgrade())?;
     // An h2c upgrade would carry requests past this proxy's eyes; RFC 9113 dropped it.
-    let asked = head.fields.has_token(Known::Connection, b"upgrade") && !protocol.eq_ignore_ascii_case(b"h2c");
-    asked.then_some(protocol)
+    (!protocol.eq_ignore_ascii_case(b"h2c")).then_some(protocol)
 }
 
 /// The host that the application is told.
@@ -171,7 +167,7 @@ pub(super) fn onward(out: &mut impl Lines, head: &RequestHead, to: &Onward<'_>, 
             known if known.is_forwarding() => keeps_forwarding(known, to),
             known => !known.is_hop_by_hop(),
         };
-        has_id |= field.known == Known::Other && is(&field, to.request_id.0.as_str());
+        has_id |= field.name.eq_ignore_ascii_case(to.request_id.0.as_str().as_bytes());
         if goes_on && !named.iter().any(|name| field.name.eq_ignore_ascii_case(name)) {
             out.field(&field);
         }
@@ -258,7 +254,7 @@ pub struct Terms {
 impl Terms {
     /// The response lasts until the connection ends: it has no length, and the client knows no chunks.
     pub fn to_the_end(self, framing: Framing) -> bool {
-        self.http_1_0 && matches!(framing, Framing::Chunked | Framing::Close)
+        self.http_1_0 && framing.is_of_unknown_length()
     }
 }
 
@@ -271,7 +267,7 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead, framing: Framing, 
     out.push(b' ');
     out.extend_from_slice(head.reason());
     out.extend_from_slice(b"\r\n");
-    let chunks = matches!(framing, Framing::Chunked | Framing::Close);
+    let chunks = framing.is_of_unknown_length();
     let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
     // RFC 9110 section 8.6: neither has a length.
     let no_length = chunks || head.status.is_informational() || head.status == StatusCode::NO_CONTENT;
@@ -330,19 +326,21 @@ pub(super) fn back(head: &ResponseHead) -> HeaderMap {
 
 /// Trailers that may go on: not those that would say how the message is framed or where it goes
 /// (RFC 9110 section 6.5.1).
-pub fn write_trailers(out: &mut Vec<u8>, trailers: &Fields) {
+pub(super) fn trailers(out: &mut impl Lines, trailers: &Fields) {
     for field in trailers.iter() {
         let framing =
             matches!(field.known, Known::TransferEncoding | Known::ContentLength | Known::Host | Known::Trailer);
         if !framing && !field.known.is_hop_by_hop() {
-            out.line(field.name, field.value);
+            out.field(&field);
         }
     }
-    out.extend_from_slice(b"\r\n");
 }
 
-fn is(field: &Field<'_>, name: &str) -> bool {
-    field.name.len() == name.len() && field.name.eq_ignore_ascii_case(name.as_bytes())
+/// The end of a chunked body with trailers, as text.
+pub fn write_trailers(out: &mut Vec<u8>, fields: &Fields) {
+    out.extend_from_slice(b"0\r\n");
+    trailers(out, fields);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Headers that `Connection` names: they end here too (RFC 9110 section 7.6.1). Hardly ever any.

@@ -11,7 +11,7 @@ use std::time::Instant;
 use bytes::{Buf, BytesMut};
 use http::Version;
 
-use crate::message::{Chunked, Framing, HeadLimits, Known, Piece, Refusal, ResponseHead, ResponseReader};
+use crate::message::{Chunked, Framing, HeadLimits, Known, Piece, Refusal, ResponseHead, ResponseReader, take_of};
 
 use super::body::RequestBody;
 use super::io::{Output, poll_read};
@@ -152,12 +152,12 @@ impl Call {
         (clean && matches!(self.body, Body::End) && self.next.is_none()).then_some(connection)
     }
 
-    /// Waits for the response's head, sending the request meanwhile. Informational responses go to `inform`.
+    /// Waits for the response's head, and how its body is framed, sending the request meanwhile. Informational responses go to `inform`.
     pub(super) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
         mut inform: impl FnMut(&ResponseHead),
-    ) -> Poll<Result<ResponseHead, Lost>> {
+    ) -> Poll<Result<(ResponseHead, Framing), Lost>> {
         loop {
             // First what is there: the end of a connection that answered may have been read with the answer.
             match self.reader.read(&self.connection.input, LIMITS).map_err(Lost::Garbage) {
@@ -170,7 +170,7 @@ impl Call {
                         self.reader = ResponseReader::default();
                         continue;
                     }
-                    return Poll::Ready(self.begin_body(&head).map(|()| head).map_err(Lost::Garbage));
+                    return Poll::Ready(self.begin_body(&head).map(|framing| (head, framing)).map_err(Lost::Garbage));
                 }
                 Ok(None) => {}
             }
@@ -225,7 +225,7 @@ impl Call {
         matches!(self.body, Body::End) && self.next.is_none()
     }
 
-    fn begin_body(&mut self, head: &ResponseHead) -> Result<(), Refusal> {
+    fn begin_body(&mut self, head: &ResponseHead) -> Result<Framing, Refusal> {
         let framing = head.framing(self.to_head)?;
         self.keeps = framing != Framing::Close
             && !head.fields.has_token(Known::Connection, b"close")
@@ -236,7 +236,7 @@ impl Call {
             Framing::Chunked => Body::Chunked(Box::new(Chunked::lenient(LIMITS))),
             Framing::Close => Body::Close,
         };
-        Ok(())
+        Ok(framing)
     }
 
     /// A piece of what has been read.
@@ -260,12 +260,11 @@ impl Call {
             }
             Body::Length(_) | Body::Close if input.is_empty() => Ok(None),
             Body::Length(left) => {
-                let take = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
-                *left -= take as u64;
+                let data = take_of(left, input);
                 if *left == 0 {
                     self.body = Body::End;
                 }
-                Ok(Some(Piece::Data(input.split_to(take).freeze())))
+                Ok(Some(Piece::Data(data)))
             }
             Body::Close => Ok(Some(Piece::Data(input.split().freeze()))),
         }
@@ -311,7 +310,6 @@ impl Call {
                 Some(Ok(Piece::Data(data))) if chunked => output.push_chunk(data, false),
                 Some(Ok(Piece::Data(data))) => output.push(data),
                 Some(Ok(Piece::Trailers(trailers))) if chunked => {
-                    output.text().extend_from_slice(b"0\r\n");
                     super::headers::write_trailers(output.text(), &trailers);
                     self.sending = Sending::Rest;
                 }

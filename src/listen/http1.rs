@@ -7,19 +7,22 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::Version;
+use tokio::io::AsyncWrite;
 
 use crate::config::Limits;
 use crate::forward::{
     Answer, BodyError, ClientBody, Link, Output, ResponseBody, Source, Stream, Terms, Tunnel, poll_read,
     write_response, write_trailers,
 };
-use crate::message::{Chunked, Framing, HeadLimits, Known, Piece, Refusal, RequestHead, RequestReader, ResponseHead};
+use crate::message::{
+    Chunked, Framing, HeadLimits, Known, Piece, Refusal, RequestHead, RequestReader, ResponseHead, take_of,
+};
 use crate::record::End;
 
 use super::Worker;
@@ -178,7 +181,7 @@ impl Client {
     /// Reads the next request's head.
     async fn read_request(&self, worker: &Worker) -> Read {
         let mut reader = RequestReader::default();
-        let limits = HeadLimits { size: self.limits.head_size.as_usize(), lines: self.limits.headers };
+        let limits = self.head_limits();
         poll_fn(|cx| {
             loop {
                 let mut input = self.input.borrow_mut();
@@ -215,7 +218,7 @@ impl Client {
 
     /// A head has been read. Nothing may follow a request to upgrade before its answer.
     fn accept(&self, head: RequestHead, framing: Framing) -> Read {
-        if framing == Framing::Empty && self.asks_to_upgrade(&head) && !self.input.borrow().is_empty() {
+        if framing == Framing::Empty && head.asks_to_upgrade() && !self.input.borrow().is_empty() {
             let refusal = Refusal { status: 400, reason: "data before the upgrade was answered" };
             let line = [head.method.as_str().as_bytes(), b" ", head.origin_form(), b" HTTP/1.1"].concat();
             return Read::Refused(refusal, line.into());
@@ -223,35 +226,31 @@ impl Client {
         Read::Request(Rc::new(head), framing)
     }
 
-    fn asks_to_upgrade(&self, head: &RequestHead) -> bool {
-        head.version == Version::HTTP_11
-            && head.fields.known(Known::Upgrade).is_some()
-            && head.fields.has_token(Known::Connection, b"upgrade")
+    fn head_limits(&self) -> HeadLimits {
+        HeadLimits { size: self.limits.head_size.as_usize(), lines: self.limits.headers }
     }
 
     fn begin_body(self: &Rc<Self>, head: &RequestHead, framing: Framing) -> Source {
-        let limits = HeadLimits { size: self.limits.head_size.as_usize(), lines: self.limits.headers };
         let body = match framing {
             Framing::Empty | Framing::Close => return Source::Empty,
             Framing::Length(length) => Body::Length(length),
-            Framing::Chunked => Body::Chunked(Box::new(Chunked::strict(limits))),
+            Framing::Chunked => Body::Chunked(Box::new(Chunked::strict(self.head_limits()))),
         };
         *self.body.borrow_mut() = body;
-        let expects = head.fields.known(Known::Expect).is_some_and(|e| e.eq_ignore_ascii_case(b"100-continue"));
-        self.continues.set(expects && head.version == Version::HTTP_11);
+        self.continues.set(head.version == Version::HTTP_11 && head.expects_continue());
         Source::Http1(Rc::clone(self) as Rc<dyn ClientBody>)
     }
 
     /// Waits for the answer; `None` when the client is gone.
     async fn answer(&self, worker: &Worker, head: Rc<RequestHead>, framing: Framing, source: Source) -> Option<Answer> {
         // While the answer to an upgrade is awaited, what the client sends is not for us to read.
-        let watched = framing != Framing::Empty || !self.asks_to_upgrade(&head);
+        let watched = framing != Framing::Empty || !head.asks_to_upgrade();
         let mut answer = pin!(worker.forwarder.handle(head, framing, source, &self.link));
         poll_fn(|cx| {
             if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
                 return Poll::Ready(Some(answer));
             }
-            if self.poll_informational(cx).is_err() || watched && self.is_gone(cx) {
+            if matches!(self.poll_informational(cx), Poll::Ready(Err(_))) || watched && self.is_gone(cx) {
                 return Poll::Ready(None);
             }
             Poll::Pending
@@ -277,9 +276,9 @@ impl Client {
         body: &mut ResponseBody,
         terms: Terms,
     ) -> io::Result<()> {
-        poll_fn(|cx| self.poll_informational(cx).map_or_else(|e| Poll::Ready(Err(e)), |done| done.map(Ok))).await?;
+        poll_fn(|cx| self.poll_informational(cx)).await?;
         write_response(output.text(), head, framing, terms);
-        let chunked = matches!(framing, Framing::Chunked | Framing::Close) && !terms.http_1_0;
+        let chunked = framing.is_of_unknown_length() && !terms.http_1_0;
         let mut ended = framing == Framing::Empty;
         poll_fn(|cx| {
             loop {
@@ -340,23 +339,23 @@ impl Client {
     }
 
     /// Writes queued informational responses.
-    fn poll_informational(&self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+    fn poll_informational(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut queued = self.link.informational.borrow_mut();
         if self.link.write_stalled.get() {
-            return Err(io::ErrorKind::TimedOut.into());
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let mut stream = self.stream.borrow_mut();
-        let Some(stream) = stream.as_mut() else { return Err(io::ErrorKind::NotConnected.into()) };
+        let Some(stream) = stream.as_mut() else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
         while !queued.is_empty() {
-            match tokio::io::AsyncWrite::poll_write(std::pin::Pin::new(&mut *stream), cx, &queued)? {
+            match Pin::new(&mut *stream).poll_write(cx, &queued)? {
                 Poll::Ready(written) => drop(queued.drain(..written)),
                 Poll::Pending => {
                     self.wait(Waiting::Read);
-                    return Ok(Poll::Pending);
+                    return Poll::Pending;
                 }
             }
         }
-        Ok(tokio::io::AsyncWrite::poll_flush(std::pin::Pin::new(stream), cx)?)
+        Pin::new(stream).poll_flush(cx)
     }
 
     /// Whether the client reset the connection. What it sends ahead is kept, up to a bound; a FIN is noted.
@@ -383,7 +382,7 @@ impl Client {
     }
 
     fn is_body_unread(&self) -> bool {
-        !matches!(*self.body.borrow(), Body::End)
+        !self.is_end()
     }
 
     // --- time
@@ -428,7 +427,7 @@ impl ClientBody for Client {
         let mut input = self.input.borrow_mut();
         if self.continues.replace(false) && input.is_empty() {
             self.link.informational.borrow_mut().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-            if self.poll_informational(cx).is_err() {
+            if let Poll::Ready(Err(_)) = self.poll_informational(cx) {
                 return Poll::Ready(Some(Err(BodyError::Source)));
             }
         }
@@ -477,12 +476,11 @@ impl Body {
             Self::End | Self::Broken => Ok(None),
             Self::Length(_) if input.is_empty() => Ok(None),
             Self::Length(left) => {
-                let take = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
-                *left -= take as u64;
+                let data = take_of(left, input);
                 if *left == 0 {
                     *self = Self::End;
                 }
-                Ok(Some(Piece::Data(input.split_to(take).freeze())))
+                Ok(Some(Piece::Data(data)))
             }
             Self::Chunked(chunked) => {
                 let piece = chunked.read(input)?;
@@ -502,7 +500,6 @@ fn add(output: &mut Output, piece: Piece, chunked: bool, last: bool) -> bool {
         Piece::Data(data) => output.push(data),
         Piece::Trailers(trailers) => {
             if chunked {
-                output.text().extend_from_slice(b"0\r\n");
                 write_trailers(output.text(), &trailers);
             }
             return true;

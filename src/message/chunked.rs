@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::fields::{Builder, Fields};
-use super::{HeadLimits, Refusal, syntax};
+use super::{HeadLimits, Refusal, syntax, take_of};
 
 /// Longest chunk-size line, extensions included. Extensions are next to unused; nginx bounds them likewise.
 const CHUNK_LINE: usize = 4096;
@@ -63,14 +63,13 @@ impl Chunked {
         loop {
             match self.state {
                 State::End => return Ok(None),
-                State::Data(left) => {
+                State::Data(mut left) => {
                     if input.is_empty() {
                         return Ok(None);
                     }
-                    let take = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
-                    let left = left - take as u64;
+                    let data = take_of(&mut left, input);
                     self.state = if left == 0 { State::DataEnd } else { State::Data(left) };
-                    return Ok(Some(Piece::Data(input.split_to(take).freeze())));
+                    return Ok(Some(Piece::Data(data)));
                 }
                 State::Size | State::DataEnd | State::Trailers => {
                     let Some(line) = self.line(input)? else { return Ok(None) };

@@ -108,6 +108,18 @@ impl RequestHead {
         self.authority().or_else(named).filter(|host| !host.is_empty())
     }
 
+    /// The client asks to leave HTTP behind (RFC 9110 section 7.8).
+    pub fn asks_to_upgrade(&self) -> bool {
+        self.version == Version::HTTP_11
+            && self.fields.known(Known::Upgrade).is_some()
+            && self.fields.has_token(Known::Connection, b"upgrade")
+    }
+
+    /// The client waits to be asked for its body (RFC 9110 section 10.1.1).
+    pub fn expects_continue(&self) -> bool {
+        self.fields.known(Known::Expect).is_some_and(|e| e.eq_ignore_ascii_case(b"100-continue"))
+    }
+
     fn bytes(&self, (start, end): Span) -> &[u8] {
         &self.fields.block[start as usize..end as usize]
     }
