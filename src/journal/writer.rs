@@ -1,8 +1,8 @@
 //! The writer thread: one batch after the other, for all lanes together (group commit).
 //!
 //! It sleeps in two depths. Between batches it *naps* for `linger` and only those who wait for a
-//! commit, or a lane that fills up, wake it; after a second with nothing to do it *parks*, and the next record wakes it.
-//! Waking a thread costs more than a record, so under traffic nobody does.
+//! commit, or a lane that fills up, wake it; after a few naps for nothing it *parks*, and the next record wakes it.
+//! Waking a thread costs more than a record, so under traffic nobody does; and as much as a nap for nothing.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
@@ -20,8 +20,8 @@ const UNSYNCED: u64 = 1 << 20;
 const SYNC_EVERY: Duration = Duration::from_millis(200);
 /// How often the log keeps house.
 const HOUSE_EVERY: Duration = Duration::from_secs(1);
-/// With nothing to do for so long, the writer parks.
-const IDLE_AFTER: Duration = Duration::from_secs(1);
+/// After so many turns with nothing to do, the writer parks.
+const IDLE_TURNS: u32 = 3;
 /// Longest sleep: delivered segments grow old even if nothing happens.
 const PARK: Duration = Duration::from_secs(30);
 
@@ -74,7 +74,8 @@ pub(super) struct Writer {
     taken: Vec<Taken>,
     /// Of the lanes that `taken` was made for.
     generation: u64,
-    last_busy: Instant,
+    /// Turns since there was something to do.
+    idle_turns: u32,
     last_house: Instant,
     last_sync: Instant,
 }
@@ -210,7 +211,7 @@ pub(super) fn start(log: Log, settings: &JournalSettings) -> std::io::Result<Arc
         when_full: settings.when_full,
         taken: Vec::new(),
         generation: 0,
-        last_busy: now,
+        idle_turns: 0,
         last_house: now,
         last_sync: now,
     };
@@ -259,9 +260,7 @@ impl Writer {
         let busy = self.taken.iter().any(|taken| !taken.bytes.is_empty());
         let house = now.duration_since(self.last_house) >= HOUSE_EVERY;
         let reached = if busy { self.write() } else { Ok(()) };
-        if busy {
-            self.last_busy = now;
-        }
+        self.idle_turns = if busy { 0 } else { self.idle_turns.saturating_add(1) };
         if house {
             self.last_house = now;
             self.log.keep_house(now_ms());
@@ -398,7 +397,7 @@ impl Writer {
         let now = Instant::now();
         let unsynced =
             self.sync == Sync::Disk && self.log.unsynced() > 0 && self.log.refuses() != Some(Refused::Poisoned);
-        let idle = now.duration_since(self.last_busy) >= IDLE_AFTER && !unsynced;
+        let idle = self.idle_turns >= IDLE_TURNS && !unsynced;
         let handing_on = self.taken.iter().fold(false, |any, taken| taken.queue.hurry(now) | any);
         let (depth, nap) = match (idle, self.log.house_is_untidy()) {
             _ if handing_on => (NAPPING, lane::HAND_ON.min(self.linger)),

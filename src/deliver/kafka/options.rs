@@ -49,6 +49,10 @@ const RESERVED: &[(&str, Option<&str>)] = &[
 /// What a librdkafka message is counted with beside its payload: headers, bookkeeping (measured: about 0.5 KiB).
 const MESSAGE_OVERHEAD: u64 = 1024;
 
+/// Batches that fill the buffer. A full batch goes out at once: were one as large as the buffer, each would wait for
+/// `linger` with nothing on its way meanwhile.
+const BATCHES: u64 = 4;
+
 /// How the producer is to be built this time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mode {
@@ -77,6 +81,7 @@ pub(super) fn client(settings: &KafkaSettings, instance: &str, mode: Mode) -> Re
     }
     let linger = if mode.single { 0 } else { settings.linger.0.as_millis() };
     let buffer = settings.buffer.0.max(1 << 16);
+    let messages = (buffer / MESSAGE_OVERHEAD).max(64);
     config
         .set("bootstrap.servers", &settings.brokers)
         .set("enable.idempotence", "true")
@@ -89,9 +94,9 @@ pub(super) fn client(settings: &KafkaSettings, instance: &str, mode: Mode) -> Re
         .set("compression.codec", &settings.compression)
         .set("message.max.bytes", settings.max_message.0.to_string())
         .set("queue.buffering.max.kbytes", (buffer >> 10).to_string())
-        .set("queue.buffering.max.messages", (buffer / MESSAGE_OVERHEAD).max(64).to_string())
+        .set("queue.buffering.max.messages", messages.to_string())
         .set("batch.size", mode.batch_size.min(settings.max_message.0).to_string())
-        .set("batch.num.messages", if mode.single { "1" } else { "10000" })
+        .set("batch.num.messages", if mode.single { 1 } else { (messages / BATCHES).min(10_000) }.to_string())
         .set_log_level(RDKafkaLogLevel::Info);
     security(&mut config, settings.tls.as_ref(), settings.sasl.as_ref());
     Ok(config)
