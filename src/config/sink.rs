@@ -61,7 +61,7 @@ impl Default for KafkaSettings {
             topics: Vec::new(),
             compression: "lz4".to_owned(),
             linger: Span::millis(50),
-            buffer: Bytes::mib(2),
+            buffer: Bytes::mib(1),
             max_message: Bytes(1_000_000),
             dead_letter: None,
             tls: None,
