@@ -7,7 +7,7 @@ use crate::support::message::Body;
 use crate::support::origin::Origin;
 
 /// Large enough that anything buffered would show; a debug build moves it in seconds.
-const LARGE: usize = 256 << 20;
+const LARGE: usize = 1 << 30;
 /// A debug build with its runtime, and nothing that grows with a body.
 const MEMORY_KIB: u64 = 64 << 10;
 
