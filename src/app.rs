@@ -71,6 +71,10 @@ pub enum StartError {
     /// The journal.
     #[error(transparent)]
     Journal(#[from] journal::OpenError),
+    /// The table of records.
+    #[cfg(feature = "lake")]
+    #[error(transparent)]
+    Lake(#[from] crate::lake::LakeError),
     /// An address.
     #[error("listener `{0}`")]
     Bind(String, #[source] BindError),
@@ -118,7 +122,7 @@ impl App {
         let (drain, draining) = watch::channel(false);
         let mut app = Self {
             addresses: addresses(&bound),
-            delivery: Arc::new(Delivery::start(&journal, &config.sink, &instance, data)?),
+            delivery: Arc::new(Delivery::start(&journal, &config.sink, &instance, data, open_table(&config)?)?),
             metrics: Arc::new(Metrics::new(config.listener.keys().cloned())),
             admin,
             policy: Arc::new(ArcSwap::from_pointee(policy)),
@@ -286,6 +290,17 @@ pub fn capture_settings(config: &Config) -> CaptureSettings<'_> {
 fn make_data_folder(data: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data)
+}
+
+#[cfg(feature = "lake")]
+fn open_table(config: &Config) -> Result<Option<deliver::Table>, StartError> {
+    let open = |lake: &crate::config::LakeSettings| crate::lake::Lake::open(&lake.folder(&config.data));
+    Ok(config.sink.lake.as_ref().map(open).transpose()?)
+}
+
+#[cfg(not(feature = "lake"))]
+fn open_table(_: &Config) -> Result<Option<deliver::Table>, StartError> {
+    Ok(None)
 }
 
 fn server_certificates(config: &Config) -> Result<BTreeMap<String, Arc<ArcSwap<ServerConfig>>>, StartError> {

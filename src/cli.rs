@@ -8,6 +8,8 @@ use clap::{Args, Parser, Subcommand};
 
 mod check;
 mod demo;
+#[cfg(feature = "lake")]
+mod query;
 mod run;
 mod tail;
 
@@ -53,6 +55,9 @@ enum Command {
     Check(check::CheckArgs),
     /// Print the journal as NDJSON.
     Tail(tail::TailArgs),
+    /// Find records in the lake.
+    #[cfg(feature = "lake")]
+    Query(query::QueryArgs),
 }
 
 /// Either a file, or the two addresses.
@@ -91,6 +96,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::check(&args),
         Command::Tail(args) => tail::tail(&args),
+        #[cfg(feature = "lake")]
+        Command::Query(args) => query::query(&args),
     };
     exit.into()
 }

@@ -35,7 +35,7 @@ pub use listener::{
 };
 pub use load::{Loaded, MAX_FILE};
 pub use rule::{Defaults, Level, Match, Mode, RuleSettings, Success};
-pub use sink::{FileSettings, KafkaSasl, KafkaSettings, KafkaTls, SaslMechanism, Sinks};
+pub use sink::{FileSettings, KafkaSasl, KafkaSettings, KafkaTls, LakeSettings, SaslMechanism, Sinks};
 pub use source::Place;
 pub use units::{Bytes, Secret, Span, Strings};
 

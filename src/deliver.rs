@@ -26,6 +26,8 @@ mod dead_letter;
 mod file;
 #[cfg(feature = "kafka")]
 mod kafka;
+#[cfg(feature = "lake")]
+mod lake;
 #[cfg(feature = "kafka")]
 mod members;
 mod sink;
@@ -40,6 +42,13 @@ pub use template::TemplateError;
 
 use worker::{Board, Course, Stop, Worker};
 
+/// The open lake.
+#[cfg(feature = "lake")]
+pub type Table = Arc<crate::lake::Lake>;
+/// There is none in this build.
+#[cfg(not(feature = "lake"))]
+pub type Table = std::convert::Infallible;
+
 /// The running sinks.
 pub struct Delivery {
     stop: Arc<Stop>,
@@ -49,7 +58,7 @@ pub struct Delivery {
 /// A sink's condition, for metrics and logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SinkStatus {
-    /// `kafka` or `file`: the sink's name in the journal.
+    /// `kafka`, `file` or `lake`: the sink's name in the journal.
     pub name: &'static str,
     /// Whether it gets on.
     pub state: SinkState,
@@ -105,9 +114,8 @@ pub enum StartError {
     #[error("the sink file: {} can't be opened", .0.display())]
     File(std::path::PathBuf, #[source] std::io::Error),
     /// This binary was built without a sink.
-    #[cfg(not(feature = "kafka"))]
-    #[error("the sink kafka is configured, but this daybook was built without it")]
-    NoKafka,
+    #[error("the sink {0} is configured, but this daybook was built without it")]
+    NotBuilt(&'static str),
     /// No thread could be started.
     #[error("no thread for the sink {0}")]
     Thread(&'static str, #[source] std::io::Error),
@@ -117,18 +125,28 @@ pub enum StartError {
 pub fn sink_names(sinks: &Sinks) -> Vec<&'static str> {
     let kafka = sinks.kafka.as_ref().map(|_| KAFKA);
     let file = sinks.file.as_ref().map(|_| FILE);
-    kafka.into_iter().chain(file).collect()
+    let lake = sinks.lake.as_ref().map(|_| LAKE);
+    kafka.into_iter().chain(file).chain(lake).collect()
 }
 
 const KAFKA: &str = "kafka";
 const FILE: &str = "file";
+/// The lake's name as a sink.
+const LAKE: &str = "lake";
 
 // === impl Delivery ===
 
 impl Delivery {
     /// Starts a thread per configured sink. `instance` is this process's name; the dead-letter file is in
-    /// `data_dir` unless the settings say otherwise. Nothing is started when anything is wrong.
-    pub fn start(journal: &Arc<Journal>, sinks: &Sinks, instance: &str, data_dir: &Path) -> Result<Self, StartError> {
+    /// `data_dir` unless the settings say otherwise; `table` is the open lake, where one is configured. Nothing is
+    /// started when anything is wrong.
+    pub fn start(
+        journal: &Arc<Journal>,
+        sinks: &Sinks,
+        instance: &str,
+        data_dir: &Path,
+        table: Option<Table>,
+    ) -> Result<Self, StartError> {
         let kafka = kafka_sink(sinks, instance, data_dir)?;
         let open = |settings: &crate::config::FileSettings| {
             file::FileSink::open(settings).map_err(|e| StartError::File(settings.path.clone(), e))
@@ -141,6 +159,7 @@ impl Delivery {
         if let Some(sink) = file {
             delivery.spawn(FILE, journal, sink)?;
         }
+        delivery.spawn_lake(journal, sinks, instance, table)?;
         Ok(delivery)
     }
 
@@ -159,6 +178,25 @@ impl Delivery {
     /// Every sink's condition.
     pub fn status(&self) -> Vec<SinkStatus> {
         self.sinks.iter().map(|(board, _)| board.read()).collect()
+    }
+
+    #[cfg(feature = "lake")]
+    fn spawn_lake(
+        &mut self,
+        journal: &Arc<Journal>,
+        sinks: &Sinks,
+        instance: &str,
+        table: Option<Table>,
+    ) -> Result<(), StartError> {
+        match sinks.lake.as_ref().zip(table) {
+            Some((settings, table)) => self.spawn(LAKE, journal, lake::LakeSink::new(table, settings, instance)),
+            None => Ok(()),
+        }
+    }
+
+    #[cfg(not(feature = "lake"))]
+    fn spawn_lake(&mut self, _: &Arc<Journal>, sinks: &Sinks, _: &str, _: Option<Table>) -> Result<(), StartError> {
+        if sinks.lake.is_some() { Err(StartError::NotBuilt(LAKE)) } else { Ok(()) }
     }
 
     fn spawn(
@@ -192,7 +230,7 @@ fn kafka_sink(sinks: &Sinks, instance: &str, data_dir: &Path) -> Result<Option<k
 
 #[cfg(not(feature = "kafka"))]
 fn kafka_sink(sinks: &Sinks, _: &str, _: &Path) -> Result<Option<file::FileSink>, StartError> {
-    if sinks.kafka.is_some() { Err(StartError::NoKafka) } else { Ok(None) }
+    if sinks.kafka.is_some() { Err(StartError::NotBuilt(KAFKA)) } else { Ok(None) }
 }
 
 #[cfg(feature = "kafka")]

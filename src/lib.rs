@@ -19,6 +19,8 @@ pub mod config;
 pub mod deliver;
 pub mod forward;
 pub mod journal;
+#[cfg(feature = "lake")]
+pub mod lake;
 pub mod listen;
 pub mod message;
 pub mod record;

@@ -1,4 +1,4 @@
-//! `[sink.kafka]`, `[sink.file]`: where records are delivered.
+//! `[sink.kafka]`, `[sink.file]`, `[sink.lake]`: where records are delivered.
 
 use std::path::PathBuf;
 
@@ -16,6 +16,35 @@ pub struct Sinks {
     /// NDJSON, to a file or to stdout.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<FileSettings>,
+    /// The embedded table, for queries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lake: Option<LakeSettings>,
+}
+
+/// A Delta Lake table of Parquet files.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LakeSettings {
+    /// The table's folder; `{data}/lake` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// How long records are kept in memory only (and in the journal) before they are committed to the table.
+    pub commit_interval: Span,
+    /// So many records are committed before that time is over.
+    pub commit_records: usize,
+}
+
+impl LakeSettings {
+    /// The table's folder, beside the journal unless it was said otherwise.
+    pub fn folder(&self, data: &std::path::Path) -> PathBuf {
+        self.path.clone().unwrap_or_else(|| data.join("lake"))
+    }
+}
+
+impl Default for LakeSettings {
+    fn default() -> Self {
+        Self { path: None, commit_interval: Span::secs(30), commit_records: 50_000 }
+    }
 }
 
 /// Apache Kafka, by an idempotent producer with `acks=all`.

@@ -22,6 +22,11 @@ pub(super) trait Sink: Send {
         Ok(())
     }
 
+    /// The journal was read to its end, and a stop was asked for: nothing more will come soon. What it complains of.
+    fn drain(&mut self) -> Option<String> {
+        None
+    }
+
     /// Takes acknowledgements for `wait`. Returns what the destination complains of meanwhile, if it does.
     fn serve(&mut self, wait: Duration) -> Result<Option<String>, Trouble>;
 

@@ -122,6 +122,12 @@ impl<S: Sink> Worker<S> {
             }
             let empty = bytes == 0;
             self.sink.flush()?;
+            if stopping
+                && empty
+                && let Some(complaint) = self.sink.drain()
+            {
+                self.complain(complaint);
+            }
             let caught_up = empty && self.sink.in_flight() == 0;
             // Idle, it waits for news; behind a full read that took the last there was, it rests as behind any other.
             let idle = caught_up && self.course.gathered == 0;

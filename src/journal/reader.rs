@@ -16,6 +16,8 @@ pub struct Reader {
     disk: Arc<dyn Disk>,
     open: Option<Open>,
     continuity: Option<Continuity>,
+    /// Segments that end before this are not read.
+    from: Position,
 }
 
 /// What a reader finds.
@@ -78,7 +80,14 @@ impl Reader {
     }
 
     pub(super) fn over(disk: Arc<dyn Disk>) -> Self {
-        Self { disk, open: None, continuity: None }
+        Self { disk, open: None, continuity: None, from: Position::default() }
+    }
+
+    /// Begins with the segment that holds `position`, if that is still there: records before it may come first, but
+    /// not all of them. For a reader that has read nothing yet.
+    pub fn skip_to(mut self, position: Position) -> Self {
+        self.from = position;
+        self
     }
 
     /// The next record or hole. `None`: there is no more for now; asked again later, there may be.
@@ -170,10 +179,13 @@ impl Reader {
 
     /// Opens the first segment behind what was read; false if there is none.
     fn enter_next(&mut self) -> Result<bool, ReadError> {
-        let expected = self.continuity.as_ref().map_or(Position::default(), |continuity| continuity.expected);
         let segments = self.segments().map_err(failed("folder"))?;
-        // The one that begins where the last one ended, or at first the oldest.
-        let i = segments.partition_point(|first| *first < expected);
+        let i = match &self.continuity {
+            // The one that begins where the last one ended.
+            Some(continuity) => segments.partition_point(|first| *first < continuity.expected),
+            // At first the last one that does not begin too late.
+            None => segments.partition_point(|first| *first <= self.from).saturating_sub(1),
+        };
         let Some(first) = segments.get(i).copied() else { return Ok(false) };
         let name = segment::name(first);
         let file = match self.disk.open(&name, Access::Read) {

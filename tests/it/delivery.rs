@@ -39,7 +39,7 @@ impl Setup {
         let (journal, _) =
             Journal::open(&dir.join("journal"), &JournalSettings::default(), INSTANCE, &names).expect("a journal");
         let journal = Arc::new(journal);
-        let delivery = Delivery::start(&journal, sinks, INSTANCE, dir).expect("delivery starts");
+        let delivery = Delivery::start(&journal, sinks, INSTANCE, dir, None).expect("delivery starts");
         Self { witness: journal.tail(WITNESS), journal, delivery, seen: Vec::new() }
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Checker;
 use crate::config::suggest;
-use crate::config::{KafkaSettings, SaslMechanism};
+use crate::config::{KafkaSettings, LakeSettings, SaslMechanism};
 
 /// What a topic's template may name.
 const TOPIC_NAMES: [&str; 4] = ["kind", "listener", "tenant", "instance"];
@@ -12,17 +12,27 @@ const TOPIC_NAMES: [&str; 4] = ["kind", "listener", "tenant", "instance"];
 const KEY_NAMES: [&str; 6] = ["kind", "listener", "tenant", "instance", "user", "session"];
 /// librdkafka's `compression.codec`.
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
+/// Records between two commits of the lake: they are in memory, at about a kilobyte each.
+const MOST_HOT: usize = 1_000_000;
 /// Kafka's `Topic.MAX_NAME_LENGTH`.
 const LONGEST_TOPIC: usize = 249;
 
 pub(super) fn check(checker: &mut Checker<'_>) {
     let config = checker.config;
-    if config.sink.kafka.is_none() && config.sink.file.is_none() && !checker.settled("sink") && !gone(checker) {
-        let message = "there is no sink, so records stay in the journal until they are too old; add `[sink.kafka]` or `[sink.file]`";
+    if config.sink.kafka.is_none()
+        && config.sink.file.is_none()
+        && config.sink.lake.is_none()
+        && !checker.settled("sink")
+        && !gone(checker)
+    {
+        let message = "there is no sink, so records stay in the journal until they are too old; add `[sink.kafka]`, `[sink.file]` or `[sink.lake]`";
         checker.warn("sink", message);
     }
     if config.sink.file.as_ref().is_some_and(|file| file.path.as_os_str().is_empty()) {
         checker.error("sink.file.path", "`path` is empty; write a file's name, or `-` for stdout");
+    }
+    if let Some(lake) = &config.sink.lake {
+        table(checker, lake);
     }
     let Some(kafka) = &config.sink.kafka else { return };
     brokers(checker, &kafka.brokers);
@@ -50,6 +60,16 @@ pub(super) fn check(checker: &mut Checker<'_>) {
     }
     security(checker, kafka);
     files(checker, kafka);
+}
+
+fn table(checker: &mut Checker<'_>, lake: &LakeSettings) {
+    if lake.path.as_ref().is_some_and(|path| path.to_string_lossy().contains("://")) {
+        checker.error("sink.lake.path", "object stores are not there yet; write a folder");
+    }
+    if !(1..=MOST_HOT).contains(&lake.commit_records) {
+        let message = format!("{} records are kept in memory; write 1 to {MOST_HOT}", lake.commit_records);
+        checker.error("sink.lake.commit_records", &message);
+    }
 }
 
 /// Sinks were taken out because of what was wrong with them.

@@ -1,0 +1,159 @@
+//! The lake as a sink: records are visible at once, and committed a batch at a time.
+//!
+//! A record counts as delivered when a commit holds it; until then the journal keeps it. While the table can't be
+//! written the records stay visible, up to a bound; beyond it they wait in the journal.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::sink::{Sent, Sink, Trouble};
+use crate::config::LakeSettings;
+use crate::journal::{Entry, Position, Tail};
+use crate::lake::{Lake, Writer};
+
+/// Memory that uncommitted records may take before they are committed early, bytes of JSON.
+const EARLY: usize = 64 << 20;
+/// After a commit that failed.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// The lake.
+pub(super) struct LakeSink {
+    writer: Writer,
+    instance: String,
+    interval: Duration,
+    most: usize,
+    /// When the oldest uncommitted record was taken.
+    since: Option<Instant>,
+    /// Behind the last record taken.
+    end: Position,
+    /// Behind the last record committed.
+    committed: Position,
+    /// No commit before this.
+    not_before: Option<Instant>,
+    delivered: u64,
+    rejected: u64,
+}
+
+// === impl LakeSink ===
+
+impl LakeSink {
+    pub(super) fn new(lake: Arc<Lake>, settings: &LakeSettings, instance: &str) -> Self {
+        let committed = lake.reached(instance).map(|(epoch, seq)| after(epoch, seq)).unwrap_or_default();
+        Self {
+            writer: Writer::new(lake),
+            instance: instance.to_owned(),
+            interval: settings.commit_interval.0,
+            most: settings.commit_records,
+            since: None,
+            end: committed,
+            committed,
+            not_before: None,
+            delivered: 0,
+            rejected: 0,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.writer.records() >= self.most || self.writer.bytes() >= EARLY
+    }
+
+    fn is_due(&self) -> bool {
+        let old = self.since.is_some_and(|since| since.elapsed() >= self.interval);
+        (old || self.is_full()) && self.not_before.is_none_or(|at| Instant::now() >= at)
+    }
+
+    /// Commits what was taken. What goes wrong is told, and tried again later: everything is still there.
+    fn commit(&mut self) -> Option<String> {
+        if self.end == self.committed {
+            return None;
+        }
+        let last = (u64::from(self.end.epoch), self.end.seq - 1);
+        let records = self.writer.records() as u64;
+        match self.writer.seal(&self.instance, &[last]) {
+            Ok(()) => {
+                self.delivered += records;
+                self.committed = self.end;
+                self.since = None;
+                self.not_before = None;
+                None
+            }
+            Err(error) => {
+                self.not_before = Some(Instant::now() + AGAIN);
+                match Trouble::retry(&error) {
+                    Trouble::Retry(why) => Some(why),
+                    _ => Some(error.to_string()),
+                }
+            }
+        }
+    }
+}
+
+impl Sink for LakeSink {
+    fn resume(&mut self, tail: &mut Tail) -> Result<(), Trouble> {
+        // What the table has and the cursor does not know of (a crash came between) is not taken again: see `send`.
+        if self.committed > tail.position() {
+            tracing::info!(sink = "lake", from = %tail.position(), to = %self.committed, "the table is ahead of the cursor");
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, entry: &Entry<'_>) -> Result<Sent, Trouble> {
+        if entry.position < self.end {
+            return Ok(Sent::Taken);
+        }
+        if self.is_full() {
+            return Ok(Sent::Full);
+        }
+        if let Err(error) = self.writer.push(entry.payload) {
+            self.rejected += 1;
+            tracing::error!(sink = "lake", record = %entry.position, %error, "a record can't be stored in the table");
+        }
+        self.end = entry.next();
+        self.since.get_or_insert_with(Instant::now);
+        Ok(Sent::Taken)
+    }
+
+    fn flush(&mut self) -> Result<(), Trouble> {
+        self.writer.show();
+        Ok(())
+    }
+
+    fn serve(&mut self, wait: Duration) -> Result<Option<String>, Trouble> {
+        if self.is_due() {
+            return Ok(self.commit());
+        }
+        std::thread::sleep(wait);
+        Ok(None)
+    }
+
+    fn drain(&mut self) -> Option<String> {
+        self.commit()
+    }
+
+    fn reached(&self) -> Option<Position> {
+        (self.committed > Position::default()).then_some(self.committed)
+    }
+
+    fn in_flight(&self) -> usize {
+        self.writer.records()
+    }
+
+    fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    fn rejected(&self) -> u64 {
+        self.rejected
+    }
+
+    fn rewind(&mut self) {
+        self.writer.forget();
+        self.end = self.committed;
+        self.since = None;
+    }
+}
+
+/// Behind a record.
+fn after(epoch: u64, seq: u64) -> Position {
+    Position { epoch: u32::try_from(epoch).unwrap_or(u32::MAX), seq: seq.saturating_add(1) }
+}

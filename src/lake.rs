@@ -1,0 +1,189 @@
+//! The lake: one table of all records, in an open format, with a hot tail in memory.
+//!
+//! ```text
+//! journal ═ Writer ─ hot tail ─ seal → data files (Parquet) → commit (Delta log)
+//!                        └──────────── query ───────────────┘
+//! ```
+//!
+//! - **Each record is in the table exactly once.** A commit says with its data files how far the journal has come (a
+//!   Delta `txn`); a restart goes on from there.
+//! - **Nothing is invisible.** A record is answered from memory from the moment it was read from the journal until the
+//!   commit that holds it is seen; both change places under one lock.
+//! - **The table is anybody's.** Delta readers see it without Daybook; the columns stand in [`schema`].
+//! - Querying never waits for writing: a query works on a snapshot, files are never changed in place.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow_array::RecordBatch;
+use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as StorePath;
+
+mod data_file;
+mod delta;
+mod json;
+mod query;
+mod row;
+pub mod schema;
+mod writer;
+
+pub use json::{Cell, Records, time};
+pub use query::{Cancel, Condition, Cursor, Field, Filter, Page, Query, Test};
+pub use row::NotARecord;
+pub use writer::Writer;
+
+use delta::{Action, Add, Log, Snapshot, Txn};
+
+/// A table, open for queries and, by one [`Writer`], for more records.
+pub struct Lake {
+    folder: PathBuf,
+    store: Arc<dyn ObjectStore>,
+    log: Log,
+    state: Mutex<State>,
+}
+
+/// What a query sees: both at one moment.
+#[derive(Clone, Default)]
+struct State {
+    snapshot: Arc<Snapshot>,
+    /// Records that no commit holds yet, oldest batch first.
+    hot: Vec<RecordBatch>,
+}
+
+/// What can go wrong with the lake. Capture goes on without it.
+#[derive(Debug, thiserror::Error)]
+pub enum LakeError {
+    /// The store said no.
+    #[error("the lake: {path}")]
+    Store {
+        /// Which object.
+        path: String,
+        /// Why.
+        source: object_store::Error,
+    },
+    /// A file is not what it should be.
+    #[error("the lake: {path} is damaged")]
+    Corrupt {
+        /// Which file.
+        path: String,
+        /// How.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Another engine did something to the table that we do not understand.
+    #[error("the lake: this table is not one that daybook writes: {0}")]
+    Foreign(String),
+    /// Other writers committed first, again and again.
+    #[error("the lake: other writers always came first; it is tried again later")]
+    Contended,
+    /// Parquet.
+    #[error("the lake: a data file can't be made")]
+    Parquet(#[from] parquet::errors::ParquetError),
+    /// Arrow.
+    #[error("the lake: rows can't be put together")]
+    Arrow(#[from] arrow_schema::ArrowError),
+    /// A query makes no sense.
+    #[error("{0}")]
+    Query(String),
+    /// Nobody waits for the answer any more.
+    #[error("the query was cancelled")]
+    Cancelled,
+}
+
+impl LakeError {
+    fn store(path: &StorePath, source: object_store::Error) -> Self {
+        Self::Store { path: path.to_string(), source }
+    }
+
+    fn corrupt(path: impl ToString, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Corrupt { path: path.to_string(), source: source.into() }
+    }
+}
+
+// === impl Lake ===
+
+impl Lake {
+    /// Opens the table in `folder`, or what will be one. The folder is made; the table is made by the first commit.
+    ///
+    /// # Errors
+    /// The folder can't be made or read, or holds a table that is not ours.
+    pub fn open(folder: &Path) -> Result<Arc<Self>, LakeError> {
+        let made = std::fs::create_dir_all(folder).and_then(|()| folder.canonicalize());
+        let folder = made.map_err(|e| LakeError::corrupt(folder.display(), e))?;
+        let store = LocalFileSystem::new_with_prefix(&folder)
+            .map_err(|e| LakeError::store(&StorePath::default(), e))?
+            // A commit that was reported is found again after a power cut.
+            .with_fsync(true);
+        let store: Arc<dyn ObjectStore> = Arc::new(store);
+        let log = Log::new(Arc::clone(&store), StorePath::default());
+        let snapshot = Arc::new(wait(log.snapshot())?);
+        Ok(Arc::new(Self { folder, store, log, state: Mutex::new(State { snapshot, hot: Vec::new() }) }))
+    }
+
+    /// How far a journal has come: the last epoch and sequence number of `instance` in the table.
+    pub fn reached(&self, instance: &str) -> Option<(u64, u64)> {
+        let snapshot = Arc::clone(&self.state().snapshot);
+        let reached = snapshot.txns.values().filter_map(|txn| {
+            let (name, epoch) = split_app_id(&txn.app_id)?;
+            (name == instance).then_some((epoch, u64::try_from(txn.version).ok()?))
+        });
+        reached.max()
+    }
+
+    /// How far the only journal in the table has come; `None` where it holds several, or none.
+    pub fn reached_by_the_only_journal(&self) -> Option<(u64, u64)> {
+        let snapshot = Arc::clone(&self.state().snapshot);
+        let mut instances: Vec<&str> = snapshot.txns.keys().filter_map(|id| Some(split_app_id(id)?.0)).collect();
+        instances.dedup();
+        match instances[..] {
+            [instance] => self.reached(instance),
+            _ => None,
+        }
+    }
+
+    /// Records in data files, and in memory.
+    pub fn len(&self) -> (u64, u64) {
+        let state = self.view();
+        let in_file = |add: &Arc<Add>| query::bounds(add).map_or(0, |bounds| bounds.rows);
+        (state.snapshot.files.values().map(in_file).sum(), state.hot.iter().map(|batch| batch.num_rows() as u64).sum())
+    }
+
+    /// Whether there is no record at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == (0, 0)
+    }
+
+    /// Sees what other processes have committed.
+    pub fn refresh(&self) -> Result<(), LakeError> {
+        let mut snapshot = Snapshot::clone(&self.view().snapshot);
+        if wait(self.log.update(&mut snapshot))? {
+            self.state().snapshot = Arc::new(snapshot);
+        }
+        Ok(())
+    }
+
+    /// What there is at this moment.
+    fn view(&self) -> State {
+        self.state().clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Whatever panicked elsewhere, both of its parts are whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The name of a journal in the log: an epoch is a sequence of its own.
+fn app_id(instance: &str, epoch: u64) -> String {
+    format!("daybook/{instance}/{epoch}")
+}
+
+fn split_app_id(app_id: &str) -> Option<(&str, u64)> {
+    let (instance, epoch) = app_id.strip_prefix("daybook/")?.rsplit_once('/')?;
+    Some((instance, epoch.parse().ok()?))
+}
+
+/// Waits for the store. A local one works in the calling thread.
+fn wait<T>(work: impl Future<Output = T>) -> T {
+    futures_executor::block_on(work)
+}
