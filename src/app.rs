@@ -48,7 +48,14 @@ pub struct App {
     drain: watch::Sender<bool>,
     /// For records of our own: start, reload, stop.
     lane: Mutex<Lane>,
+    /// Looks after the lake's files, where there is a lake.
+    _keeper: Option<Keeper>,
 }
+
+#[cfg(feature = "lake")]
+type Keeper = crate::lake::Keeper;
+#[cfg(not(feature = "lake"))]
+type Keeper = std::convert::Infallible;
 
 /// Why Daybook can't start.
 #[derive(Debug, thiserror::Error)]
@@ -120,9 +127,12 @@ impl App {
         let (journal, recovery) = Journal::open(&data.join("journal"), &config.journal, &instance, &sinks)?;
         let journal = Arc::new(journal);
         let (drain, draining) = watch::channel(false);
+        let table = open_table(&config)?;
+        let keeper = keep(&config, table.as_ref())?;
         let mut app = Self {
+            _keeper: keeper,
             addresses: addresses(&bound),
-            delivery: Arc::new(Delivery::start(&journal, &config.sink, &instance, data, open_table(&config)?)?),
+            delivery: Arc::new(Delivery::start(&journal, &config.sink, &instance, data, table)?),
             metrics: Arc::new(Metrics::new(config.listener.keys().cloned())),
             admin,
             policy: Arc::new(ArcSwap::from_pointee(policy)),
@@ -296,6 +306,17 @@ fn make_data_folder(data: &Path) -> std::io::Result<()> {
 fn open_table(config: &Config) -> Result<Option<deliver::Table>, StartError> {
     let open = |lake: &crate::config::LakeSettings| crate::lake::Lake::open(&lake.folder(&config.data));
     Ok(config.sink.lake.as_ref().map(open).transpose()?)
+}
+
+#[cfg(feature = "lake")]
+fn keep(config: &Config, table: Option<&deliver::Table>) -> Result<Option<Keeper>, StartError> {
+    let start = |(table, settings): (&deliver::Table, _)| Keeper::start(Arc::clone(table), settings);
+    table.zip(config.sink.lake.as_ref()).map(start).transpose().map_err(StartError::Worker)
+}
+
+#[cfg(not(feature = "lake"))]
+fn keep(_: &Config, _: Option<&deliver::Table>) -> Result<Option<Keeper>, StartError> {
+    Ok(None)
 }
 
 #[cfg(not(feature = "lake"))]

@@ -16,19 +16,23 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow_array::RecordBatch;
-use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as StorePath;
+use object_store::{ObjectStore, ObjectStoreExt as _};
 
+mod compact;
 mod data_file;
 mod delta;
 mod json;
+mod keeper;
+mod order;
 mod query;
 mod row;
 pub mod schema;
 mod writer;
 
 pub use json::{Cell, Records, time};
+pub use keeper::Keeper;
 pub use query::{Cancel, Condition, Cursor, Field, Filter, Page, Query, Test};
 pub use row::NotARecord;
 pub use writer::Writer;
@@ -41,6 +45,8 @@ pub struct Lake {
     store: Arc<dyn ObjectStore>,
     log: Log,
     state: Mutex<State>,
+    /// Held while a commit is made and shown, so that of two of ours the later one is shown last.
+    committing: Mutex<()>,
 }
 
 /// What a query sees: both at one moment.
@@ -117,7 +123,13 @@ impl Lake {
         let store: Arc<dyn ObjectStore> = Arc::new(store);
         let log = Log::new(Arc::clone(&store), StorePath::default());
         let snapshot = Arc::new(wait(log.snapshot())?);
-        Ok(Arc::new(Self { folder, store, log, state: Mutex::new(State { snapshot, hot: Vec::new() }) }))
+        Ok(Arc::new(Self {
+            folder,
+            store,
+            log,
+            state: Mutex::new(State { snapshot, hot: Vec::new() }),
+            committing: Mutex::default(),
+        }))
     }
 
     /// How far a journal has come: the last epoch and sequence number of `instance` in the table.
@@ -155,11 +167,42 @@ impl Lake {
 
     /// Sees what other processes have committed.
     pub fn refresh(&self) -> Result<(), LakeError> {
+        let _alone = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut snapshot = Snapshot::clone(&self.view().snapshot);
         if wait(self.log.update(&mut snapshot))? {
             self.state().snapshot = Arc::new(snapshot);
         }
         Ok(())
+    }
+
+    /// Commits `actions`, where they are `still_right` on top of what others committed, and shows them to queries
+    /// together with what `change` does to the hot tail.
+    fn commit(
+        &self,
+        actions: Vec<Action>,
+        operation: &str,
+        still_right: impl Fn(&Snapshot) -> bool,
+        change: impl FnOnce(&mut Vec<RecordBatch>),
+    ) -> Result<(), LakeError> {
+        let _alone = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut snapshot = Snapshot::clone(&self.view().snapshot);
+        if !still_right(&snapshot) {
+            return Err(LakeError::Contended);
+        }
+        wait(self.log.commit(&mut snapshot, actions, operation, still_right))?;
+        let mut state = self.state();
+        state.snapshot = Arc::new(snapshot);
+        change(&mut state.hot);
+        Ok(())
+    }
+
+    /// Stores a data file; no commit knows of it yet.
+    fn put(&self, file: data_file::DataFile<Vec<u8>>) -> Result<Add, LakeError> {
+        let path = new_path(&file.date);
+        let at = StorePath::parse(&path).map_err(|e| LakeError::corrupt(&path, e))?;
+        let size = file.written.len() as u64;
+        wait(self.store.put(&at, file.written.into())).map_err(|e| LakeError::store(&at, e))?;
+        Ok(added(path, &file.date, size, file.stats))
     }
 
     /// What there is at this moment.
@@ -170,6 +213,23 @@ impl Lake {
     fn state(&self) -> MutexGuard<'_, State> {
         // Whatever panicked elsewhere, both of its parts are whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A new data file's path in the table.
+fn new_path(date: &str) -> String {
+    format!("{}={date}/part-{}.zstd.parquet", schema::DATE, uuid::Uuid::now_v7())
+}
+
+/// What the log says of a new data file of `size` bytes.
+fn added(path: String, date: &str, size: u64, stats: String) -> Add {
+    Add {
+        path,
+        partition_values: [(schema::DATE.to_owned(), Some(date.to_owned()))].into(),
+        size: i64::try_from(size).unwrap_or(i64::MAX),
+        modification_time: delta::now_ms(),
+        data_change: true,
+        stats: Some(stats),
     }
 }
 
@@ -187,3 +247,6 @@ fn split_app_id(app_id: &str) -> Option<(&str, u64)> {
 fn wait<T>(work: impl Future<Output = T>) -> T {
     futures_executor::block_on(work)
 }
+
+#[cfg(test)]
+mod tests;

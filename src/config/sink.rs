@@ -32,6 +32,10 @@ pub struct LakeSettings {
     pub commit_interval: Span,
     /// So many records are committed before that time is over.
     pub commit_records: usize,
+    /// Days that ended longer ago are taken out of the table; `"0d"` never.
+    pub keep: Span,
+    /// Files that left the table (compacted, too old) are deleted so much later; until then others may read them.
+    pub vacuum_after: Span,
 }
 
 impl LakeSettings {
@@ -43,7 +47,13 @@ impl LakeSettings {
 
 impl Default for LakeSettings {
     fn default() -> Self {
-        Self { path: None, commit_interval: Span::secs(30), commit_records: 50_000 }
+        Self {
+            path: None,
+            commit_interval: Span::secs(30),
+            commit_records: 50_000,
+            keep: Span::millis(0),
+            vacuum_after: Span::secs(24 * 3600),
+        }
     }
 }
 

@@ -3,12 +3,12 @@
 //! Newest first, so that a page of the newest records is the beginning of the newest file. Small row groups, since a rare
 //! key then costs the decoding of little else; bloom filters on the columns whose values are looked up one by one.
 
-use std::cmp::Ordering;
+use std::io::Write;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Int64Type, TimestampMicrosecondType};
-use arrow_array::{Array as _, RecordBatch, UInt32Array, new_null_array};
+use arrow_array::{RecordBatch, UInt32Array, new_null_array};
 use arrow_schema::FieldRef;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -16,6 +16,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
 use super::LakeError;
+use super::order::Keys;
 use super::schema::{self, COLUMNS};
 
 /// Rows in a row group (measured: 16 Ki beat 128 Ki for rare keys, 250 against 577 ms).
@@ -25,10 +26,11 @@ const PAGE: usize = 8 * 1024;
 /// Chance that a bloom filter says maybe for a value that is not there.
 const FALSE_POSITIVES: f64 = 0.01;
 
-/// A file's bytes, and what the log says of it.
+/// A data file that is written, and what the log says of it.
 #[derive(Debug)]
-pub(super) struct DataFile {
-    pub(super) bytes: Vec<u8>,
+pub(super) struct DataFile<W> {
+    /// What it was written to.
+    pub(super) written: W,
     /// The UTC day of all its rows: `2026-11-24`.
     pub(super) date: String,
     /// Delta's statistics, as JSON.
@@ -53,11 +55,62 @@ pub(super) fn by_day(rows: &RecordBatch) -> Result<Vec<(String, RecordBatch)>, L
 }
 
 /// Rows of one day, sorted, as a file.
-pub(super) fn write(date: String, rows: &RecordBatch) -> Result<DataFile, LakeError> {
-    let mut writer = ArrowWriter::try_new(Vec::new(), schema::arrow(), Some(properties()?))?;
-    writer.write(rows)?;
-    let bytes = writer.into_inner()?;
-    Ok(DataFile { bytes, date, stats: stats(rows) })
+pub(super) fn write(date: String, rows: &RecordBatch) -> Result<DataFile<Vec<u8>>, LakeError> {
+    let mut output = Output::new(date, Vec::new())?;
+    output.write(rows)?;
+    output.finish()
+}
+
+/// A file being made.
+pub(super) struct Output<W: Write + Send> {
+    date: String,
+    writer: ArrowWriter<W>,
+    rows: usize,
+    /// Smallest and largest.
+    times: Option<(i64, i64)>,
+    seqs: Option<(i64, i64)>,
+}
+
+impl<W: Write + Send> Output<W> {
+    pub(super) fn new(date: String, out: W) -> Result<Self, LakeError> {
+        let writer = ArrowWriter::try_new(out, schema::arrow(), Some(properties()?))?;
+        Ok(Self { date, writer, rows: 0, times: None, seqs: None })
+    }
+
+    /// Adds rows that stand behind those before.
+    pub(super) fn write(&mut self, rows: &RecordBatch) -> Result<(), LakeError> {
+        self.writer.write(rows)?;
+        self.rows += rows.num_rows();
+        let times = rows.column(schema::TIME).as_primitive::<TimestampMicrosecondType>();
+        times.iter().flatten().for_each(|time| widen(&mut self.times, time));
+        let seqs = rows.column(schema::SEQ).as_primitive::<Int64Type>();
+        seqs.iter().flatten().for_each(|seq| widen(&mut self.seqs, seq));
+        Ok(())
+    }
+
+    pub(super) fn finish(self) -> Result<DataFile<W>, LakeError> {
+        let stats = self.stats();
+        Ok(DataFile { written: self.writer.into_inner()?, date: self.date, stats })
+    }
+
+    /// Delta's statistics: by the columns that files are chosen by.
+    fn stats(&self) -> String {
+        let (mut min, mut max) = (serde_json::Map::new(), serde_json::Map::new());
+        if let Some((first, last)) = self.times {
+            // Some read the timestamps of statistics to the millisecond: rounded outwards.
+            min.insert("time".into(), super::json::time(first.div_euclid(1000) * 1000).into());
+            max.insert("time".into(), super::json::time((last.div_euclid(1000) + 1) * 1000).into());
+        }
+        if let Some((first, last)) = self.seqs {
+            min.insert("seq".into(), first.into());
+            max.insert("seq".into(), last.into());
+        }
+        serde_json::json!({ "numRecords": self.rows, "minValues": min, "maxValues": max }).to_string()
+    }
+}
+
+fn widen(bounds: &mut Option<(i64, i64)>, value: i64) {
+    *bounds = Some(bounds.map_or((value, value), |(min, max)| (min.min(value), max.max(value))));
 }
 
 /// µs in a day.
@@ -68,22 +121,12 @@ fn date(day: i64) -> String {
     super::json::time(day * DAY)[..10].to_owned()
 }
 
-/// The order of rows: time, then instance, epoch and seq, all descending. It is total: no two records have all four.
+/// The rows in the lake's order.
 fn newest_first(rows: &RecordBatch) -> Vec<u32> {
-    let times = rows.column(schema::TIME).as_primitive::<TimestampMicrosecondType>();
-    let instances = rows.column(schema::INSTANCE).as_string::<i32>();
-    let epochs = rows.column(schema::EPOCH).as_primitive::<Int64Type>();
-    let seqs = rows.column(schema::SEQ).as_primitive::<Int64Type>();
-    let compare = |a: &u32, b: &u32| -> Ordering {
-        let (a, b) = (*a as usize, *b as usize);
-        let by_time = times.value(b).cmp(&times.value(a));
-        by_time
-            .then_with(|| instances.value(b).cmp(instances.value(a)))
-            .then_with(|| epochs.value(b).cmp(&epochs.value(a)))
-            .then_with(|| seqs.value(b).cmp(&seqs.value(a)))
-    };
     let mut order: Vec<u32> = (0..u32::try_from(rows.num_rows()).unwrap_or(u32::MAX)).collect();
-    order.sort_unstable_by(compare);
+    if let Some(keys) = Keys::new(rows) {
+        order.sort_unstable_by(|a, b| keys.key(*b as usize).cmp(&keys.key(*a as usize)));
+    }
     order
 }
 
@@ -112,28 +155,6 @@ fn properties() -> Result<WriterProperties, LakeError> {
         };
     }
     Ok(properties.build())
-}
-
-/// Delta's statistics: by the columns that files are chosen by.
-fn stats(rows: &RecordBatch) -> String {
-    let times = rows.column(schema::TIME).as_primitive::<TimestampMicrosecondType>();
-    let seqs = rows.column(schema::SEQ).as_primitive::<Int64Type>();
-    let bounds = |values: &mut dyn Iterator<Item = i64>| {
-        values.fold(None, |bounds: Option<(i64, i64)>, v| Some(bounds.map_or((v, v), |(a, b)| (a.min(v), b.max(v)))))
-    };
-    let (mut min, mut max) = (serde_json::Map::new(), serde_json::Map::new());
-    if let Some((first, last)) = bounds(&mut times.iter().flatten()) {
-        // Delta's timestamps in statistics are read to the millisecond by some: rounded outwards.
-        min.insert("time".into(), super::json::time(first.div_euclid(1000) * 1000).into());
-        max.insert("time".into(), super::json::time((last.div_euclid(1000) + 1) * 1000).into());
-    }
-    if let Some((first, last)) = bounds(&mut seqs.iter().flatten()) {
-        min.insert("seq".into(), first.into());
-        max.insert("seq".into(), last.into());
-    }
-    let nulls = serde_json::json!({ "time": times.null_count(), "seq": seqs.null_count() });
-    let rows = rows.num_rows();
-    serde_json::json!({ "numRecords": rows, "minValues": min, "maxValues": max, "nullCount": nulls }).to_string()
 }
 
 /// A batch with our columns in our order: what a file has more is left out, what it has not is absent in every row.

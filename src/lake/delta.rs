@@ -173,6 +173,25 @@ pub(super) struct Log {
     root: Path,
 }
 
+// === impl Add ===
+
+impl Add {
+    /// The day of all its rows: `2026-11-24`.
+    pub(super) fn day(&self) -> Option<&str> {
+        self.partition_values.get(DATE)?.as_deref()
+    }
+
+    /// Its name in the table's folder.
+    pub(super) fn file_name(&self) -> String {
+        file_name(&self.path)
+    }
+}
+
+/// The name of a file that the log calls `path`: paths there are URL-encoded.
+pub(super) fn file_name(path: &str) -> String {
+    percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned()
+}
+
 // === impl Log ===
 
 impl Log {

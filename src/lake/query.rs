@@ -73,6 +73,6 @@ pub(super) fn bounds(add: &Add) -> Option<Bounds> {
 }
 
 /// A batch without rows, with all columns.
-fn nothing() -> RecordBatch {
+pub(super) fn nothing() -> RecordBatch {
     RecordBatch::new_empty(super::schema::arrow())
 }

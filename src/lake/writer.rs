@@ -3,11 +3,9 @@
 use std::sync::Arc;
 
 use arrow_select::concat::concat_batches;
-use object_store::ObjectStoreExt as _;
-use object_store::path::Path as StorePath;
 
 use super::row::{NotARecord, Rows};
-use super::{Action, Add, Lake, LakeError, Txn, app_id, data_file, delta, schema, wait};
+use super::{Action, Lake, LakeError, Txn, app_id, data_file, delta, schema};
 
 /// Adds records to a lake. One a lake.
 pub struct Writer {
@@ -66,15 +64,12 @@ impl Writer {
     /// The store refused, or other writers came first too often.
     pub fn seal(&mut self, instance: &str, reached: &[(u64, u64)]) -> Result<(), LakeError> {
         self.show();
-        let (hot, mut snapshot) = {
-            let state = self.lake.state();
-            (state.hot.clone(), (*state.snapshot).clone())
-        };
+        let hot = self.lake.view().hot;
         let mut actions = Vec::new();
         if !hot.is_empty() {
             let rows = concat_batches(&schema::arrow(), &hot)?;
             for (date, rows) in data_file::by_day(&rows)? {
-                let add = self.put(&data_file::write(date, &rows)?)?;
+                let add = self.lake.put(data_file::write(date, &rows)?)?;
                 actions.push(Action { add: Some(add), ..Action::default() });
             }
         }
@@ -90,10 +85,7 @@ impl Writer {
                 there.is_none_or(|txn| i64::try_from(*seq).is_ok_and(|seq| txn.version < seq))
             })
         };
-        wait(self.lake.log.commit(&mut snapshot, actions, "WRITE", still_right))?;
-        let mut state = self.lake.state();
-        state.snapshot = Arc::new(snapshot);
-        state.hot.drain(..hot.len());
+        self.lake.commit(actions, "WRITE", still_right, |shown| drop(shown.drain(..hot.len())))?;
         self.records = 0;
         self.bytes = 0;
         Ok(())
@@ -105,20 +97,5 @@ impl Writer {
         self.lake.state().hot.clear();
         self.records = 0;
         self.bytes = 0;
-    }
-
-    fn put(&self, file: &data_file::DataFile) -> Result<Add, LakeError> {
-        let name = format!("part-{}.zstd.parquet", uuid::Uuid::now_v7());
-        let path = format!("{}={}/{name}", schema::DATE, file.date);
-        let at = StorePath::parse(&path).map_err(|e| LakeError::corrupt(&path, e))?;
-        wait(self.lake.store.put(&at, file.bytes.clone().into())).map_err(|e| LakeError::store(&at, e))?;
-        Ok(Add {
-            path,
-            partition_values: [(schema::DATE.to_owned(), Some(file.date.clone()))].into(),
-            size: i64::try_from(file.bytes.len()).unwrap_or(i64::MAX),
-            modification_time: delta::now_ms(),
-            data_change: true,
-            stats: Some(file.stats.clone()),
-        })
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
-use arrow_array::types::{Int64Type, TimestampMicrosecondType};
+use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
 use arrow_select::interleave::interleave_record_batch;
@@ -18,6 +18,7 @@ use parquet::arrow::arrow_reader::{
 
 use super::super::data_file::aligned;
 use super::super::delta::Add;
+use super::super::order::{Key, Keys};
 use super::super::schema::{self, COLUMNS};
 use super::super::{LakeError, State};
 use super::filter::{Condition, Field, Filter, Test};
@@ -85,8 +86,7 @@ const ANYTHING: Bounds = Bounds { rows: 0, first: i64::MIN, last: i64::MAX };
 /// Adds what fits of a file.
 fn read(folder: &Path, add: &Add, query: &Query, cancel: &Cancel, gathered: &mut Gathered) -> Result<(), LakeError> {
     let damaged = |error: parquet::errors::ParquetError| LakeError::corrupt(&add.path, error);
-    let path = percent_encoding::percent_decode_str(&add.path).decode_utf8_lossy();
-    let file = File::open(folder.join(&*path)).map_err(|e| LakeError::corrupt(&add.path, e))?;
+    let file = File::open(folder.join(add.file_name())).map_err(|e| LakeError::corrupt(&add.path, e))?;
     let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(damaged)?;
     let open = || -> Result<Open, LakeError> {
         let file = file.try_clone().map_err(|e| LakeError::corrupt(&add.path, e))?;
@@ -164,17 +164,19 @@ fn in_order(filter: &Filter) -> Vec<&Condition> {
 
 /// Which rows are in the query's time, and behind its cursor.
 fn in_range(query: &Query, rows: &RecordBatch) -> BooleanArray {
-    let Some(times) = rows.column_by_name(COLUMNS[schema::TIME].name) else {
+    let Some(times) = rows
+        .column_by_name(COLUMNS[schema::TIME].name)
+        .and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>())
+    else {
         return BooleanArray::from(vec![false; rows.num_rows()]);
     };
-    let times = times.as_primitive::<TimestampMicrosecondType>();
+    let keys = query.after.as_ref().and_then(|_| Keys::new(rows));
     let fits = |row: usize| {
         let time = times.value(row);
+        let behind = |after: &Cursor| keys.as_ref().is_some_and(|keys| keys.key(row) < after.key());
         query.from.is_none_or(|from| time >= from)
             && query.to.is_none_or(|to| time < to)
-            && query.after.as_ref().is_none_or(|after| {
-                time < after.time || time == after.time && Cursor::of(rows, row).is_some_and(|this| this < *after)
-            })
+            && query.after.as_ref().is_none_or(behind)
     };
     (0..rows.num_rows()).map(|row| Some(fits(row))).collect()
 }
@@ -189,23 +191,20 @@ impl Query {
 }
 
 impl Cursor {
-    /// The place of a row; `None` where it is no record.
-    pub(super) fn of(rows: &RecordBatch, row: usize) -> Option<Self> {
-        let column = |at: usize| rows.column_by_name(COLUMNS[at].name);
-        Some(Self {
-            time: column(schema::TIME)?.as_primitive::<TimestampMicrosecondType>().value(row),
-            instance: column(schema::INSTANCE)?.as_string::<i32>().value(row).to_owned(),
-            epoch: column(schema::EPOCH)?.as_primitive::<Int64Type>().value(row),
-            seq: column(schema::SEQ)?.as_primitive::<Int64Type>().value(row),
-        })
+    fn of((time, instance, epoch, seq): Key<'_>) -> Self {
+        Self { time, instance: instance.to_owned(), epoch, seq }
+    }
+
+    fn key(&self) -> Key<'_> {
+        (self.time, &self.instance, self.epoch, self.seq)
     }
 }
 
 impl Gathered {
     fn add(&mut self, rows: RecordBatch) {
+        let Some(keys) = Keys::new(&rows) else { return };
         let batch = self.batches.len();
-        let places = (0..rows.num_rows()).filter_map(|row| Some((Cursor::of(&rows, row)?, (batch, row))));
-        self.rows.extend(places);
+        self.rows.extend((0..rows.num_rows()).map(|row| (Cursor::of(keys.key(row)), (batch, row))));
         self.batches.push(rows);
         self.rows.sort_unstable_by(|(a, _), (b, _)| b.cmp(a));
         // A record that a crash left both in memory and in a file.
