@@ -33,7 +33,7 @@ mod writer;
 
 pub use json::{Cell, Records, time};
 pub use keeper::Keeper;
-pub use query::{Cancel, Condition, Cursor, Field, Filter, Page, Query, Test};
+pub use query::{By, Cancel, Condition, Count, Cursor, Field, Filter, Page, Query, Test};
 pub use row::NotARecord;
 pub use writer::Writer;
 

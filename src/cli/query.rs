@@ -14,6 +14,7 @@ use crate::record::Text;
 
 use super::{Exit, complain};
 
+mod counts;
 mod output;
 
 /// Records read and written at a time.
@@ -25,7 +26,8 @@ const PAGE: usize = 4096;
                           'status>=500'  'user.email=ann@example.com'  'kind=(login,api)'  'path~orders'  'path^=/api'\n  \
                           'session?' (it is there)  'status!=200' 'path!~health' (the contrary)\n\
                         Fields are a record's members (client.geo.city, api_key.token) and attributes.NAME.\n\n\
-                        Example: daybook query --last 24h --where 'result=failure' --where 'kind=login' --format csv")]
+                        Examples:\n  daybook query --last 7d --where 'result=failure' --count --by user.email --every 1d\n  \
+                        daybook query --last 24h --where 'result=failure' --where 'kind=login' --format csv")]
 pub(super) struct QueryArgs {
     /// The data folder of a running or stopped Daybook.
     #[arg(long, value_name = "DIR", default_value = "daybook-data")]
@@ -54,6 +56,15 @@ pub(super) struct QueryArgs {
     /// How they are written.
     #[arg(long, short = 'f', value_enum, default_value_t = Format::Table)]
     format: Format,
+    /// How many they are, instead of the records.
+    #[arg(long)]
+    count: bool,
+    /// Counts apart what these fields say, with commas: `kind,status`.
+    #[arg(long, value_name = "FIELDS", value_delimiter = ',', requires = "count")]
+    by: Vec<String>,
+    /// Counts apart spans of time: `1h`, `1d`.
+    #[arg(long, value_name = "SPAN", requires = "count")]
+    every: Option<Span>,
     /// The fields of table and CSV, with commas.
     #[arg(long, value_name = "FIELDS", value_delimiter = ',')]
     columns: Vec<String>,
@@ -98,7 +109,6 @@ fn run(args: &QueryArgs, out: impl Write + Send) -> Result<(), Box<dyn std::erro
     }
     let lake = Lake::open(&folder)?;
     read_journal(&args.data.join("journal"), &lake)?;
-    let mut output = output::Output::new(args.format, &args.columns, out)?;
     let mut left = if args.limit == 0 { usize::MAX } else { args.limit };
     let mut query = Query {
         from: args.from.or(args.last.map(|span| now() - i64::try_from(span.0.as_micros()).unwrap_or(i64::MAX))),
@@ -108,6 +118,10 @@ fn run(args: &QueryArgs, out: impl Write + Send) -> Result<(), Box<dyn std::erro
         limit: 0,
     };
     let cancel = Cancel::default();
+    if args.count {
+        return counts::write(&lake, &query, args, &cancel, out);
+    }
+    let mut output = output::Output::new(args.format, &args.columns, out)?;
     while left > 0 {
         query.limit = left.min(PAGE);
         let Page { rows, next } = lake.page(&query, &cancel)?;

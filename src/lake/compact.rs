@@ -24,9 +24,12 @@ const LARGE: u64 = 2_000_000;
 /// Rows of an input, and of the output, in memory at a time.
 const BATCH: usize = 2048;
 
+/// Files of a day with their rows, by the digits of that count.
+type Sizes<'s> = BTreeMap<u32, Vec<(u64, &'s Arc<Add>)>>;
+
 /// Files of one day to be made one of, if there are any. `today` (`2026-11-24`) is not over.
 pub(super) fn choose(snapshot: &Snapshot, today: &str) -> Option<Vec<Arc<Add>>> {
-    let mut days: BTreeMap<&str, BTreeMap<u32, Vec<(u64, &Arc<Add>)>>> = BTreeMap::new();
+    let mut days: BTreeMap<&str, Sizes<'_>> = BTreeMap::new();
     for add in snapshot.files.values() {
         // What another engine wrote without counts is left alone.
         let (Some(day), Some(bounds)) = (add.day(), query::bounds(add)) else { continue };

@@ -8,11 +8,14 @@ use arrow_array::RecordBatch;
 use super::delta::Add;
 use super::{Lake, LakeError};
 
+mod count;
 mod evaluate;
 mod filter;
 mod page;
 mod prune;
+mod scan;
 
+pub use count::{By, Count};
 pub use filter::{Condition, Field, Filter, Test};
 pub use page::{Cursor, Page};
 
@@ -62,6 +65,18 @@ impl Lake {
     /// A data file is missing or damaged, or the query was cancelled.
     pub fn page(&self, query: &Query, cancel: &Cancel) -> Result<Page, LakeError> {
         page::page(&self.folder, &self.view(), query, cancel)
+    }
+
+    /// How many records fit, by time and by what fields say, in that order. `limit` and `after` do not matter.
+    ///
+    /// # Errors
+    /// A data file is missing or damaged, or the query was cancelled.
+    pub fn count(&self, query: &Query, by: &By, cancel: &Cancel) -> Result<Vec<Count>, LakeError> {
+        if by.every.is_some_and(|every| every <= 0) {
+            return Err(LakeError::Query("a span of time is longer than nothing".to_owned()));
+        }
+        let query = Query { after: None, ..query.clone() };
+        count::count(&self.folder, &self.view(), &query, by, cancel)
     }
 }
 

@@ -95,6 +95,36 @@ fn some_filter() -> impl Strategy<Value = Filter> {
     (conditions, any::<bool>()).prop_map(|(conditions, any)| Filter { conditions, any })
 }
 
+/// Counts by five seconds, kind, status and an attribute.
+fn by() -> By {
+    let fields = ["kind", "status", "attributes.source"].map(|path| Field::named(path).expect(path));
+    By { every: Some(5_000_000), fields: fields.into() }
+}
+
+fn counted(lake: &Lake, query: &Query) -> Vec<Count> {
+    let counts = lake.count(query, &by(), &Cancel::default()).expect("counted");
+    let all = lake.count(query, &By::default(), &Cancel::default()).expect("counted");
+    let total: u64 = counts.iter().map(|count| count.records).sum();
+    assert_eq!(all.iter().map(|count| count.records).sum::<u64>(), total, "the parts are the whole");
+    counts
+}
+
+fn plainly_counted(lines: &[String]) -> Vec<Count> {
+    let mut counts = std::collections::BTreeMap::new();
+    for line in lines {
+        let json: Json = serde_json::from_str(line).expect("JSON");
+        let time = row::parse_time(json["time"].as_str().expect("a time")).expect("a time") / 5_000_000 * 5_000_000;
+        let by = by();
+        let values = by.fields.iter().map(|field| match at_path(&json, &field.to_string()) {
+            Json::Null => None,
+            Json::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        });
+        *counts.entry((Some(time), values.collect::<Vec<_>>())).or_insert(0) += 1;
+    }
+    counts.into_iter().map(|((time, values), records)| Count { time, values, records }).collect()
+}
+
 /// What is done with the lake between records.
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -181,9 +211,10 @@ proptest! {
             let fits = query.filter.conditions.is_empty() || if query.filter.any { each.any(|x| x) } else { each.all(|x| x) };
             (in_time && fits).then(|| (time, json["seq"].as_u64().expect("seq"), String::from_utf8(bytes.clone()).expect("UTF-8")))
         }).collect();
-        expected.sort_by(|a, b| (b.0, b.1).cmp(&(a.0, a.1)));
+        expected.sort_by_key(|(time, seq, _)| std::cmp::Reverse((*time, *seq)));
         let expected: Vec<String> = expected.into_iter().map(|(_, _, line)| line).collect();
-        prop_assert_eq!(pages(&lake, &query), expected, "{:?}", query);
+        prop_assert_eq!(pages(&lake, &query), expected.clone(), "{:?}", query);
+        prop_assert_eq!(counted(&lake, &query), plainly_counted(&expected), "{:?}", query);
     }
 }
 

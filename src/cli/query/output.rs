@@ -97,7 +97,7 @@ fn cell<'b>(records: &Records<'b>, row: usize, column: usize) -> Cow<'b, str> {
 }
 
 /// A field by RFC 4180. What a spreadsheet would take for a formula gets an apostrophe (OWASP, "CSV Injection").
-fn csv(text: &str) -> String {
+pub(super) fn csv(text: &str) -> String {
     let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
     let text = if formula { Cow::Owned(format!("'{text}")) } else { Cow::Borrowed(text) };
     if text.contains([',', '"', '\r', '\n']) || formula {
@@ -126,13 +126,13 @@ fn table(
     lines.iter().try_for_each(|line| print(out, line, widths))
 }
 
-fn print(out: &mut impl Write, cells: &[String], widths: &[usize]) -> io::Result<()> {
+pub(super) fn print(out: &mut impl Write, cells: &[String], widths: &[usize]) -> io::Result<()> {
     let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
     writeln!(out, "{}", padded.collect::<Vec<_>>().join("  ").trim_end())
 }
 
 /// One short line, without what would move a terminal's cursor.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let clean = |c: char| if c.is_control() || is_invisible(c) { '\u{fffd}' } else { c };
     let mut short: String = text.chars().take(WIDEST).map(clean).collect();
     if text.chars().count() > WIDEST {
