@@ -165,14 +165,18 @@ impl Lake {
         self.len() == (0, 0)
     }
 
-    /// Sees what other processes have committed.
-    pub fn refresh(&self) -> Result<(), LakeError> {
+    /// Sees what other processes have committed; whether there was anything.
+    ///
+    /// # Errors
+    /// The log can't be read, or another engine did what we do not understand.
+    pub fn refresh(&self) -> Result<bool, LakeError> {
         let _alone = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut snapshot = Snapshot::clone(&self.view().snapshot);
-        if wait(self.log.update(&mut snapshot))? {
+        let changed = wait(self.log.update(&mut snapshot))?;
+        if changed {
             self.state().snapshot = Arc::new(snapshot);
         }
-        Ok(())
+        Ok(changed)
     }
 
     /// Commits `actions`, where they are `still_right` on top of what others committed, and shows them to queries

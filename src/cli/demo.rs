@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use crate::app::App;
-use crate::config::{Config, Upstream};
+use crate::config::{Config, LakeSettings, Upstream};
 use crate::journal::Tail;
 use crate::record::{Outcome, Record, Stage};
 
@@ -73,10 +73,15 @@ fn play(args: &DemoArgs) -> Result<(), Box<dyn std::error::Error>> {
     let data = args.data.clone().unwrap_or_else(|| temporary.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let upstream = runtime.block_on(sample::serve())?;
+    let folder = data.display().to_string();
     let app = App::start(configuration(upstream, data)?)?;
     let address = app.addresses().get("shop").copied().ok_or("the demo's listener has no address")?;
     eprintln!("A sample shop runs on {upstream}; Daybook stands in front of it on {address}.");
-    eprintln!("Try it yourself: curl -i http://{address}/orders   (an exchange like any other, and recorded)\n");
+    eprintln!("Try it yourself: curl -i http://{address}/orders   (an exchange like any other, and recorded)");
+    if cfg!(feature = "lake") {
+        eprintln!("Ask it: daybook query --data {folder} --where 'result=failure' --count --by user.email,path");
+    }
+    eprintln!();
 
     let mut tail = app.journal().tail("demo");
     let mut tally = Tally::default();
@@ -101,6 +106,7 @@ fn play(args: &DemoArgs) -> Result<(), Box<dyn std::error::Error>> {
 fn configuration(upstream: SocketAddr, data: PathBuf) -> Result<Config, Box<dyn std::error::Error>> {
     let mut config = Config::parse(CONFIG, "config/demo.toml").map_err(|complaints| complaints.to_string())?.config;
     config.data = data;
+    config.sink.lake = cfg!(feature = "lake").then(LakeSettings::default);
     for listener in config.listener.values_mut() {
         listener.upstream = Upstream::Tcp { tls: false, host: upstream.ip().to_string(), port: upstream.port() };
     }

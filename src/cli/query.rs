@@ -23,7 +23,7 @@ const PAGE: usize = 4096;
 #[derive(Args, Debug)]
 #[command(after_help = "Works beside a running Daybook, and sees what that has not committed to the table yet.\n\n\
                         A condition is a field, an operator and a value, in quotes for the shell:\n  \
-                          'status>=500'  'user.email=ann@example.com'  'kind=(login,api)'  'path~orders'  'path^=/api'\n  \
+                          'status>=500'  'user.email=user@example.com'  'kind=(login,api)'  'path~orders'  'path^=/api'\n  \
                           'session?' (it is there)  'status!=200' 'path!~health' (the contrary)\n\
                         Fields are a record's members (client.geo.city, api_key.token) and attributes.NAME.\n\n\
                         Examples:\n  daybook query --last 7d --where 'result=failure' --count --by user.email --every 1d\n  \
@@ -107,8 +107,7 @@ fn run(args: &QueryArgs, out: impl Write + Send) -> Result<(), Box<dyn std::erro
         )
         .into());
     }
-    let lake = Lake::open(&folder)?;
-    read_journal(&args.data.join("journal"), &lake)?;
+    let lake = open(&folder, &args.data.join("journal"))?;
     let mut left = if args.limit == 0 { usize::MAX } else { args.limit };
     let mut query = Query {
         from: args.from.or(args.last.map(|span| now() - i64::try_from(span.0.as_micros()).unwrap_or(i64::MAX))),
@@ -135,6 +134,22 @@ fn run(args: &QueryArgs, out: impl Write + Send) -> Result<(), Box<dyn std::erro
     output.finish()?;
     Ok(())
 }
+
+/// The table and what only the journal has, at one moment: a commit in between takes records from the one to the other.
+fn open(folder: &Path, journal: &Path) -> Result<Arc<Lake>, Box<dyn std::error::Error>> {
+    let mut tries = 0;
+    loop {
+        let lake = Lake::open(folder)?;
+        read_journal(journal, &lake)?;
+        tries += 1;
+        if tries == TRIES || !lake.refresh()? {
+            return Ok(lake);
+        }
+    }
+}
+
+/// Commits in a row that may get in between; they are seconds apart.
+const TRIES: u32 = 5;
 
 /// What the table has not: the journal is its write-ahead log.
 fn read_journal(folder: &Path, lake: &Arc<Lake>) -> Result<(), Box<dyn std::error::Error>> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::{App, StartError, Stopped, Watched};
-use crate::config::{Config, FileSettings, ListenerSettings};
+use crate::config::{Config, FileSettings, LakeSettings, ListenerSettings};
 use crate::telemetry::admin;
 
 use super::{Exit, RunArgs, complain};
@@ -72,12 +72,13 @@ fn configuration(args: &RunArgs) -> Result<(Config, Option<PathBuf>), Exit> {
     Ok((simple(ListenerSettings::new(bind, upstream), args.data.clone()), None))
 }
 
-/// What `--listen` and `--upstream` mean: one listener, records to stdout.
+/// What `--listen` and `--upstream` mean: one listener, records to stdout and into the lake, where there is one.
 fn simple(listener: ListenerSettings, data: Option<PathBuf>) -> Config {
     let mut config = Config::default();
     config.data = data.unwrap_or(config.data);
     config.listener.insert("app".to_owned(), listener);
     config.sink.file = Some(FileSettings::default());
+    config.sink.lake = cfg!(feature = "lake").then(LakeSettings::default);
     config
 }
 

@@ -188,6 +188,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_published_columns_are_these() {
+        let published = include_str!("../../docs/lake.md");
+        for column in COLUMNS {
+            let line = format!("| `{}` | `{}` | {}", column.name, column.path, column.kind.delta());
+            assert!(published.contains(&line), "docs/lake.md lacks: {line}");
+        }
+        let rows = published.lines().filter(|line| line.starts_with("| `")).count();
+        assert_eq!(rows, COLUMNS.len() + 1, "docs/lake.md has the columns and `{DATE}`, and no others");
+    }
+
     /// The order of the record's members in `docs/record.schema.json` is not said; that of its encoding is.
     #[test]
     fn every_member_of_a_record_has_a_column() {
