@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use arrow_array::RecordBatch;
 
 use super::delta::Add;
-use super::{Lake, LakeError};
+use super::{Lake, LakeError, schema};
 
 mod count;
 mod evaluate;
@@ -64,7 +64,7 @@ impl Lake {
     /// # Errors
     /// A data file is missing or damaged, or the query was cancelled.
     pub fn page(&self, query: &Query, cancel: &Cancel) -> Result<Page, LakeError> {
-        page::page(&self.folder, &self.view(), query, cancel)
+        page::page(&self.folder, &self.view(), &query.narrowed(), cancel)
     }
 
     /// How many records fit, by time and by what fields say, in that order. `limit` and `after` do not matter.
@@ -75,9 +75,44 @@ impl Lake {
         if by.every.is_some_and(|every| every <= 0) {
             return Err(LakeError::Query("a span of time is longer than nothing".to_owned()));
         }
-        let query = Query { after: None, ..query.clone() };
+        let query = Query { after: None, ..query.narrowed() };
         count::count(&self.folder, &self.view(), &query, by, cancel)
     }
+}
+
+impl Query {
+    /// The same query in less time: a record's id (UUIDv7) says when it was made, and that is its time.
+    fn narrowed(&self) -> Self {
+        let mut query = self.clone();
+        if query.filter.any {
+            return query;
+        }
+        for condition in &self.filter.conditions {
+            let (Field::Column(schema::ID), Test::In(ids), false) =
+                (&condition.field, &condition.test, condition.negated)
+            else {
+                continue;
+            };
+            let times: Option<Vec<i64>> = ids.iter().map(|id| time_of(id)).collect();
+            let Some(times) = times else { continue };
+            if let (Some(first), Some(last)) = (times.iter().min(), times.iter().max()) {
+                query.from = query.from.max(Some(first - AROUND_ID));
+                let to = last + AROUND_ID;
+                query.to = Some(query.to.map_or(to, |given| given.min(to)));
+            }
+        }
+        query
+    }
+}
+
+/// A record's time and that in its id may be of two looks at the clock, µs.
+const AROUND_ID: i64 = 5_000_000;
+
+/// The time in a UUIDv7 (RFC 9562 section 5.7), µs; `None` for any other text.
+fn time_of(id: &str) -> Option<i64> {
+    let id: uuid::Uuid = id.parse().ok()?;
+    let (seconds, nanos) = id.get_timestamp().filter(|_| id.get_version_num() == 7)?.to_unix();
+    i64::try_from(seconds).ok()?.checked_mul(1_000_000)?.checked_add(i64::from(nanos / 1000))
 }
 
 /// What the log says of a file; where it says nothing (another engine wrote it), anything.

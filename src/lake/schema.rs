@@ -142,6 +142,7 @@ pub(super) const SEQ: usize = index("seq");
 pub(super) const EPOCH: usize = index("epoch");
 pub(super) const INSTANCE: usize = index("instance");
 pub(super) const TIME: usize = index("time");
+pub(super) const ID: usize = index("id");
 
 /// The column of a path, and its place.
 pub fn find(path: &str) -> Option<usize> {

@@ -243,6 +243,30 @@ fn ten_small_files_become_one_and_the_old_ones_are_deleted_when_nobody_reads_the
 }
 
 #[test]
+fn an_id_is_found_by_the_time_within_it_and_any_other_text_without() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let lake = Lake::open(folder.path()).expect("a lake");
+    let mut writer = Writer::new(Arc::clone(&lake));
+    let mut ids = vec!["not-a-uuid".to_owned(), "6ba7b810-9dad-11d1-80b4-00c04fd430c8".to_owned()];
+    for seq in 1..=3 {
+        let mut own = Record::own("panel", Attributes::default());
+        (own.seq, own.epoch, own.instance) = (Some(seq), Some(1), Some("i".into()));
+        match ids.get(seq as usize - 1) {
+            Some(id) => own.id = id.clone().into(),
+            None => ids.push(own.id.to_string()),
+        }
+        let mut bytes = Vec::new();
+        own.encode(&mut bytes);
+        writer.push(&bytes).expect("a record");
+    }
+    writer.seal("i", &[(1, 3)]).expect("sealed");
+    for id in ids {
+        let filter = Filter { conditions: vec![format!("id={id}").parse().expect("a condition")], any: false };
+        assert_eq!(pages(&lake, &Query { filter, limit: 5, ..Query::default() }).len(), 1, "{id} is found");
+    }
+}
+
+#[test]
 fn days_older_than_keep_are_taken_out_and_zero_keeps_all() {
     let folder = tempfile::tempdir().expect("a folder");
     let lake = Lake::open(folder.path()).expect("a lake");
