@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::sink::{Sent, Sink, Trouble};
 use crate::config::LakeSettings;
 use crate::journal::{Entry, Position, Tail};
-use crate::lake::{Lake, Writer};
+use crate::lake::{Lake, LakeError, Writer};
 
 /// Memory that uncommitted records may take before they are committed early, bytes of JSON.
 const EARLY: usize = 64 << 20;
@@ -18,6 +18,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 
 /// The lake.
 pub(super) struct LakeSink {
+    lake: Arc<Lake>,
     writer: Writer,
     instance: String,
     interval: Duration,
@@ -38,9 +39,10 @@ pub(super) struct LakeSink {
 
 impl LakeSink {
     pub(super) fn new(lake: Arc<Lake>, settings: &LakeSettings, instance: &str) -> Self {
-        let committed = lake.reached(instance).map(|(epoch, seq)| after(epoch, seq)).unwrap_or_default();
+        let committed = reached(&lake, instance);
         Self {
-            writer: Writer::new(lake),
+            writer: Writer::new(Arc::clone(&lake)),
+            lake,
             instance: instance.to_owned(),
             interval: settings.commit_interval.0,
             most: settings.commit_records,
@@ -59,13 +61,20 @@ impl LakeSink {
 
     fn is_due(&self) -> bool {
         let old = self.since.is_some_and(|since| since.elapsed() >= self.interval);
-        (old || self.is_full()) && self.not_before.is_none_or(|at| Instant::now() >= at)
+        (old || self.is_full()) && !self.is_too_early()
+    }
+
+    fn is_too_early(&self) -> bool {
+        self.not_before.is_some_and(|at| Instant::now() < at)
     }
 
     /// Commits what was taken. What goes wrong is told, and tried again later: everything is still there.
-    fn commit(&mut self) -> Option<String> {
+    ///
+    /// # Errors
+    /// The table has come further than we know: what it has must not be committed again.
+    fn commit(&mut self) -> Result<Option<String>, Trouble> {
         if self.end == self.committed {
-            return None;
+            return Ok(None);
         }
         let last = (u64::from(self.end.epoch), self.end.seq - 1);
         let records = self.writer.records() as u64;
@@ -75,13 +84,14 @@ impl LakeSink {
                 self.committed = self.end;
                 self.since = None;
                 self.not_before = None;
-                None
+                Ok(None)
             }
             Err(error) => {
                 self.not_before = Some(Instant::now() + AGAIN);
-                match Trouble::retry(&error) {
-                    Trouble::Retry(why) => Some(why),
-                    _ => Some(error.to_string()),
+                match (Trouble::retry(&error), error) {
+                    (trouble, LakeError::Contended) => Err(trouble),
+                    (Trouble::Retry(why), _) => Ok(Some(why)),
+                    (_, error) => Ok(Some(error.to_string())),
                 }
             }
         }
@@ -120,14 +130,24 @@ impl Sink for LakeSink {
 
     fn serve(&mut self, wait: Duration) -> Result<Option<String>, Trouble> {
         if self.is_due() {
-            return Ok(self.commit());
+            return self.commit();
         }
         std::thread::sleep(wait);
         Ok(None)
     }
 
     fn drain(&mut self) -> Option<String> {
-        self.commit()
+        // A failed try may leave data files behind: there is one every so often, also while the drain is waited for.
+        if self.is_too_early() {
+            return None;
+        }
+        match self.commit() {
+            Ok(complaint) => complaint,
+            // The next `serve` meets it again, and goes back.
+            Err(Trouble::Retry(why) | Trouble::Ended(why)) => Some(why),
+            #[cfg(feature = "kafka")]
+            Err(Trouble::Again) => None,
+        }
     }
 
     fn reached(&self) -> Option<Position> {
@@ -148,12 +168,21 @@ impl Sink for LakeSink {
 
     fn rewind(&mut self) {
         self.writer.forget();
+        // The table may have what we know nothing of: a commit whose answer was lost.
+        if let Err(error) = self.lake.refresh() {
+            tracing::warn!(sink = "lake", %error, "the table can't be read");
+        }
+        self.committed = reached(&self.lake, &self.instance).max(self.committed);
         self.end = self.committed;
         self.since = None;
     }
 }
 
-/// Behind a record.
-fn after(epoch: u64, seq: u64) -> Position {
-    Position { epoch: u32::try_from(epoch).unwrap_or(u32::MAX), seq: seq.saturating_add(1) }
+/// Behind the last record of this journal that the table has.
+fn reached(lake: &Lake, instance: &str) -> Position {
+    let behind = |(epoch, seq): (u64, u64)| Position {
+        epoch: u32::try_from(epoch).unwrap_or(u32::MAX),
+        seq: seq.saturating_add(1),
+    };
+    lake.reached(instance).map(behind).unwrap_or_default()
 }

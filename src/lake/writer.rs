@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_select::concat::concat_batches;
 
 use super::row::{NotARecord, Rows};
-use super::{Action, Lake, LakeError, Txn, app_id, data_file, delta, schema};
+use super::{Action, Lake, LakeError, State, Txn, app_id, data_file, delta, schema};
 
 /// Adds records to a lake. One a lake.
 pub struct Writer {
@@ -61,10 +61,11 @@ impl Writer {
     /// An error leaves everything as it was: visible, and to be committed.
     ///
     /// # Errors
-    /// The store refused, or other writers came first too often.
+    /// The store refused, or other writers came first too often, or ([`LakeError::Contended`] as well) one of them was
+    /// the same journal's: then begin again behind what the table has.
     pub fn seal(&mut self, instance: &str, reached: &[(u64, u64)]) -> Result<(), LakeError> {
         self.show();
-        let hot = self.lake.view().hot;
+        let State { hot, snapshot: before } = self.lake.view();
         let mut actions = Vec::new();
         if !hot.is_empty() {
             let rows = concat_batches(&schema::arrow(), &hot)?;
@@ -78,12 +79,10 @@ impl Writer {
             let txn = Txn { app_id: app_id(instance, *epoch), version, last_updated: Some(delta::now_ms()) };
             actions.push(Action { txn: Some(txn), ..Action::default() });
         }
-        // Somebody with our name has committed the same: what we hold is older than the table.
-        let still_right = |snapshot: &delta::Snapshot| {
-            reached.iter().all(|(epoch, seq)| {
-                let there = snapshot.txns.get(&app_id(instance, *epoch));
-                there.is_none_or(|txn| i64::try_from(*seq).is_ok_and(|seq| txn.version < seq))
-            })
+        // Somebody with our name has committed, or we have and were not told: some of what we hold is in the table.
+        let still_right = |now: &delta::Snapshot| {
+            let mut ids = reached.iter().map(|(epoch, _)| app_id(instance, *epoch));
+            ids.all(|id| now.txns.get(&id) == before.txns.get(&id))
         };
         self.lake.commit(actions, "WRITE", still_right, |shown| drop(shown.drain(..hot.len())))?;
         self.records = 0;
