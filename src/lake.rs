@@ -104,6 +104,15 @@ impl LakeError {
     fn corrupt(path: impl ToString, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Corrupt { path: path.to_string(), source: source.into() }
     }
+
+    /// Whatever is wrong with a file, it has a name.
+    fn of_file(self, path: &str) -> Self {
+        match self {
+            Self::Parquet(error) => Self::corrupt(path, error),
+            Self::Arrow(error) => Self::corrupt(path, error),
+            other => other,
+        }
+    }
 }
 
 // === impl Lake ===

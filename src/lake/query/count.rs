@@ -82,7 +82,7 @@ fn of_files(
             let turn = next.fetch_add(1, Relaxed);
             let Some(add) = files.get(turn) else { break };
             if let Err(error) = of_file(folder, add, query, by, cancel, &mut counts) {
-                fail(error);
+                fail(error.of_file(&add.path));
                 break;
             }
         }

@@ -57,7 +57,7 @@ pub(super) fn page(folder: &Path, state: &State, query: &Query, cancel: &Cancel)
         if gathered.is_full_before(bounds(&add).map_or(i64::MAX, |bounds| bounds.last)) {
             break;
         }
-        read(folder, &add, query, cancel, &mut gathered)?;
+        read(folder, &add, query, cancel, &mut gathered).map_err(|error| error.of_file(&add.path))?;
     }
     gathered.finish(query.limit)
 }
