@@ -9,7 +9,7 @@ use parquet::arrow::ArrowWriter;
 
 use super::Format;
 use crate::lake::schema::{self, COLUMNS, Kind};
-use crate::lake::{Cell, Records, time};
+use crate::lake::{Cell, LakeError, Records, time};
 
 /// What a table shows when nobody says otherwise.
 const TABLE: [&str; 9] =
@@ -76,7 +76,7 @@ fn columns_of(format: Format, columns: &[String]) -> Result<Vec<usize>, Box<dyn 
     let find = |path: &str| {
         schema::find(path).ok_or_else(|| {
             let paths: Vec<&str> = COLUMNS.iter().map(|column| column.path).collect();
-            format!("there is no field `{path}`; fields are {}", paths.join(", "))
+            LakeError::Query(format!("there is no field `{path}`; fields are {}", paths.join(", ")))
         })
     };
     match (columns, format) {
