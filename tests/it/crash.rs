@@ -1,6 +1,6 @@
 //! What Daybook promises when it is killed, when its disk is full, and when it is started twice.
 
-mod disk;
+pub(crate) mod disk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpStream};
@@ -26,11 +26,11 @@ const RULES: &str = "\
 [[rule]]\nname = \"strict\"\nmode = \"blocking-strict\"\nmatch = { path = \"/strict/**\" }\n";
 
 /// Numbers that look random and come again with the same seed (splitmix64).
-struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
     /// From `DAYBOOK_TEST_SEED`, else from the clock; printed, so that a failure can be had again.
-    fn new(what: &str) -> Self {
+    pub(crate) fn new(what: &str) -> Self {
         let clock = || SystemTime::UNIX_EPOCH.elapsed().expect("a clock").subsec_nanos().into();
         let seed = std::env::var("DAYBOOK_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(clock);
         eprintln!("{what}: DAYBOOK_TEST_SEED={seed}");
@@ -47,7 +47,7 @@ impl Dice {
 }
 
 /// An application whose answers end in every way there is: by length, by chunks, without a body.
-fn answer(visit: &mut Visit) {
+pub(crate) fn answer(visit: &mut Visit) {
     while let Some(request) = visit.request() {
         let path = request.line().split(' ').nth(1).unwrap_or_default().to_owned();
         let sent = match path.bytes().last().unwrap_or_default() % 3 {
@@ -85,7 +85,7 @@ fn ask(address: SocketAddr, client: usize, life: usize) -> Vec<String> {
 }
 
 /// One life under load; returns what was answered in it.
-fn live_and_die(daybook: &mut Daybook, life: usize, dice: &mut Dice) -> Vec<String> {
+pub(crate) fn live_and_die(daybook: &mut Daybook, life: usize, dice: &mut Dice) -> Vec<String> {
     let address = daybook.address();
     let answered = Mutex::new(Vec::new());
     std::thread::scope(|scope| {

@@ -13,10 +13,11 @@ use crate::support::daybook::{Daybook, Setup};
 use crate::support::geoip::{self, NOWHERE, WARSAW};
 use crate::support::kafka::{Received, create_topic, read, shared};
 use crate::support::origin::Origin;
+use crate::support::python_home;
 use crate::support::secrets;
 
 use browser::{AGENT, Browser, Done};
-use server::{Django, python_home};
+use server::Django;
 
 const ADA: &str = "ada@example.com";
 const PASSWORD: &str = "planted-horse-battery-1";

@@ -8,6 +8,7 @@
 //! | `crash` | `kill -9` under load in every mode, full disks, two processes in one folder |
 //! | `delivery` | journal to a real Apache Kafka and to files |
 //! | `django` | Django's admin, unmodified, behind Daybook: its records in Kafka are what happened |
+//! | `lake` | the table holds what the journal says, for `daybook query` and for other engines, whatever happens |
 //! | `outage` | Daybook replaced and killed while the broker is away: everything arrives |
 //! | `proxy` | connections through the real binary: what a proxy must not change, lose or misreport |
 //! | `secrets` | what must never be written is in no file and no log |
@@ -23,6 +24,8 @@ mod crash;
 mod delivery;
 #[cfg(feature = "kafka")]
 mod django;
+#[cfg(feature = "lake")]
+mod lake;
 #[cfg(feature = "kafka")]
 mod outage;
 mod proxy;

@@ -13,15 +13,23 @@ pub(crate) mod secrets;
 
 #[cfg(feature = "kafka")]
 use std::net::TcpListener;
-#[cfg(feature = "kafka")]
+#[cfg(any(feature = "kafka", feature = "lake"))]
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Folder of what `tests/run` prepared: `DAYBOOK_TEST_CACHE`, or `~/.cache/daybook-tests`.
-#[cfg(feature = "kafka")]
+#[cfg(any(feature = "kafka", feature = "lake"))]
 pub(crate) fn cache() -> PathBuf {
     let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/daybook-tests");
     std::env::var_os("DAYBOOK_TEST_CACHE").map_or_else(home, PathBuf::from)
+}
+
+/// The Python environment that `tests/run` makes.
+#[cfg(any(feature = "kafka", feature = "lake"))]
+pub(crate) fn python_home() -> PathBuf {
+    let home = cache().join("python");
+    assert!(home.join("complete").exists(), "{} is missing: run `tests/run --prepare` once", home.display());
+    home
 }
 
 /// A port on 127.0.0.1 that nobody listens on now.

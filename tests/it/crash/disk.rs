@@ -23,7 +23,8 @@ struct Small {
     daybook: Daybook,
 }
 
-struct SmallDisk {
+/// A disk of 4 MiB.
+pub(crate) struct SmallDisk {
     at: PathBuf,
 }
 
@@ -53,7 +54,8 @@ impl Small {
 }
 
 impl SmallDisk {
-    fn mount(at: &Path) -> Option<Self> {
+    /// `None` where nothing can be mounted.
+    pub(crate) fn mount(at: &Path) -> Option<Self> {
         std::fs::create_dir(at).expect("a folder");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs"]).arg(at).output();
         if mounted.as_ref().is_ok_and(|output| output.status.success()) {
@@ -63,14 +65,15 @@ impl SmallDisk {
         None
     }
 
-    fn fill(&self) {
+    /// To the last byte.
+    pub(crate) fn fill(&self) {
         let mut file = OpenOptions::new().create(true).append(true).open(self.ballast()).expect("a file");
         for size in [64 << 10, 4 << 10, 512, 1] {
             while file.write_all(&vec![b'x'; size]).is_ok() {}
         }
     }
 
-    fn free(&self) {
+    pub(crate) fn free(&self) {
         std::fs::remove_file(self.ballast()).expect("removed");
     }
 

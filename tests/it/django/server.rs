@@ -2,20 +2,13 @@
 
 use std::fs::File;
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::support::{cache, eventually, free_port};
-
-/// The Python environment that `tests/run` makes.
-pub(super) fn python_home() -> PathBuf {
-    let home = cache().join("python-django5.2");
-    assert!(home.join("complete").exists(), "{} is missing: run `tests/run --prepare` once", home.display());
-    home
-}
+use crate::support::{eventually, free_port, python_home};
 
 /// A running site; killed when dropped.
 pub(super) struct Django {
