@@ -36,7 +36,7 @@ fn path(path: &Path) -> &str {
 
 #[test]
 fn help_teaches() {
-    for command in ["", "demo", "run", "check", "tail"] {
+    for command in ["", "demo", "run", "check", "tail", "query"] {
         let arguments = [command, "--help"];
         let output = run(&arguments[usize::from(command.is_empty())..]);
         assert_eq!(output.status.code(), Some(0), "help is an answer");
