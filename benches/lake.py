@@ -65,7 +65,8 @@ def chdb_engine(files, samples):
     db = session.Session()
     folder = os.path.commonpath(files)
     names = ",".join(os.path.relpath(name, folder) for name in files)
-    table = f"(SELECT *, toDate(time) AS date FROM file('{folder}/{{{names}}}', 'Parquet'))"
+    # The folders' `date=…` are a column by itself.
+    table = f"file('{folder}/{{{names}}}', 'Parquet')"
     asked = questions(table, **samples, hour="toStartOfHour(time)",
                       day="time >= toDateTime64('2026-11-23 00:00:00', 6, 'UTC')",
                       contains=lambda part: f"position(path, '{part}') > 0")

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow_array::RecordBatch;
 use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
 use object_store::path::Path as StorePath;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 
@@ -123,22 +124,32 @@ impl Lake {
     /// # Errors
     /// The folder can't be made or read, or holds a table that is not ours.
     pub fn open(folder: &Path) -> Result<Arc<Self>, LakeError> {
-        let made = std::fs::create_dir_all(folder).and_then(|()| folder.canonicalize());
-        let folder = made.map_err(|e| LakeError::corrupt(folder.display(), e))?;
-        let store = LocalFileSystem::new_with_prefix(&folder)
-            .map_err(|e| LakeError::store(&StorePath::default(), e))?
-            // A commit that was reported is found again after a power cut.
-            .with_fsync(true);
-        let store: Arc<dyn ObjectStore> = Arc::new(store);
+        std::fs::create_dir_all(folder).map_err(|e| LakeError::corrupt(folder.display(), e))?;
+        Self::read(folder)
+    }
+
+    /// Opens the table in `folder` only to ask it: nothing is made. Where there is no folder, it is empty.
+    ///
+    /// # Errors
+    /// The folder can't be read, or holds a table that is not ours.
+    pub fn read(folder: &Path) -> Result<Arc<Self>, LakeError> {
+        let (folder, store): (PathBuf, Arc<dyn ObjectStore>) = match folder.canonicalize() {
+            Ok(folder) => {
+                let store = LocalFileSystem::new_with_prefix(&folder)
+                    .map_err(|e| LakeError::store(&StorePath::default(), e))?
+                    // A commit that was reported is found again after a power cut.
+                    .with_fsync(true);
+                (folder, Arc::new(store))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                (folder.to_owned(), Arc::new(InMemory::new()))
+            }
+            Err(error) => return Err(LakeError::corrupt(folder.display(), error)),
+        };
         let log = Log::new(Arc::clone(&store), StorePath::default());
         let snapshot = Arc::new(wait(log.snapshot())?);
-        Ok(Arc::new(Self {
-            folder,
-            store,
-            log,
-            state: Mutex::new(State { snapshot, hot: Vec::new() }),
-            committing: Mutex::default(),
-        }))
+        let state = Mutex::new(State { snapshot, hot: Vec::new() });
+        Ok(Arc::new(Self { folder, store, log, state, committing: Mutex::default() }))
     }
 
     /// How far a journal has come: the last epoch and sequence number of `instance` in the table.

@@ -139,7 +139,7 @@ fn run(args: &QueryArgs, out: impl Write + Send) -> Result<(), Box<dyn std::erro
 fn open(folder: &Path, journal: &Path) -> Result<Arc<Lake>, Box<dyn std::error::Error>> {
     let mut tries = 0;
     loop {
-        let lake = Lake::open(folder)?;
+        let lake = Lake::read(folder)?;
         read_journal(journal, &lake)?;
         tries += 1;
         if tries == TRIES || !lake.refresh()? {
