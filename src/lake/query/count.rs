@@ -1,16 +1,18 @@
 //! How many records fit: in all, by time, by what fields say. All files are read, those that can hold nothing left out, by
 //! all processors.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::RecordBatch;
 use arrow_select::filter::filter_record_batch;
+use hashbrown::HashMap;
 
 use super::super::delta::Add;
-use super::super::json::{Cell, Records};
+use super::super::json::{self, Cell, Records};
 use super::super::schema;
 use super::super::{LakeError, State};
 use super::filter::Field;
@@ -37,8 +39,17 @@ pub struct Count {
     pub records: u64,
 }
 
-/// Counts by what records have in common, as bytes.
-type Counts = HashMap<Vec<u8>, u64>;
+/// Counts of one thread. Texts are numbered as they come, so that what a row has in common with others is a few numbers.
+#[derive(Default)]
+struct Counts {
+    texts: Vec<String>,
+    numbers: HashMap<String, u32>,
+    /// By the beginning of the span of time, then by the number of each field's text.
+    records: HashMap<i64, HashMap<Box<[u32]>, u64>>,
+}
+
+/// Of a field that a record has not.
+const ABSENT: u32 = u32::MAX;
 
 pub(super) fn count(
     folder: &Path,
@@ -47,21 +58,24 @@ pub(super) fn count(
     by: &By,
     cancel: &Cancel,
 ) -> Result<Vec<Count>, LakeError> {
-    let mut counts = Counts::new();
+    let mut counts = Counts::default();
     for hot in &state.hot {
         cancel.check()?;
         let rows = filter_record_batch(hot, &evaluate::filter(&query.filter, hot))?;
         let rows = filter_record_batch(&rows, &in_range(query, &rows))?;
-        add_rows(&rows, by, &mut counts);
+        counts.add(&rows, by);
     }
-    for more in of_files(folder, &overlapping(state, query), query, by, cancel)? {
-        for (common, records) in more {
-            *counts.entry(common).or_default() += records;
+    let mut all: BTreeMap<(Option<i64>, Vec<Option<String>>), u64> = BTreeMap::new();
+    for counts in of_files(folder, &overlapping(state, query), query, by, cancel)?.into_iter().chain([counts]) {
+        let text = |number: &u32| counts.texts.get(*number as usize).cloned();
+        for (time, records) in &counts.records {
+            for (numbers, records) in records {
+                let values = numbers.iter().map(text).collect();
+                *all.entry((by.every.map(|_| *time), values)).or_default() += records;
+            }
         }
     }
-    let mut all: Vec<Count> = counts.into_iter().map(|(common, records)| read(&common, by, records)).collect();
-    all.sort_unstable();
-    Ok(all)
+    Ok(all.into_iter().map(|((time, values), records)| Count { time, values, records }).collect())
 }
 
 /// Counts of each thread; files are handed out one by one.
@@ -77,7 +91,7 @@ fn of_files(
     let failed: Mutex<Option<LakeError>> = Mutex::default();
     let fail = |error| *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     let work = || {
-        let mut counts = Counts::new();
+        let mut counts = Counts::default();
         loop {
             let turn = next.fetch_add(1, Relaxed);
             let Some(add) = files.get(turn) else { break };
@@ -113,80 +127,79 @@ fn of_file(
         cancel.check()?;
         if file.may_fit(group, query)? {
             for rows in file.read(group, query, Some(&columns), None)? {
-                add_rows(&rows.map_err(|e| LakeError::corrupt(&add.path, e))?, by, counts);
+                counts.add(&rows.map_err(|e| LakeError::corrupt(&add.path, e))?, by);
             }
         }
     }
     Ok(())
 }
 
-/// Counts rows that fit.
-fn add_rows(rows: &RecordBatch, by: &By, counts: &mut Counts) {
-    if by.every.is_none() && by.fields.is_empty() {
-        if rows.num_rows() > 0 {
-            *counts.entry(Vec::new()).or_default() += rows.num_rows() as u64;
-        }
-        return;
-    }
-    let records = Records::new(rows);
-    let mut common = Vec::new();
-    for row in 0..rows.num_rows() {
-        common.clear();
-        if let Some(every) = by.every {
-            let time = match records.cell(row, schema::TIME) {
-                Some(Cell::Number(time)) => time.div_euclid(every) * every,
+impl Counts {
+    /// Counts rows.
+    fn add(&mut self, rows: &RecordBatch, by: &By) {
+        let records = Records::new(rows);
+        let fields: Vec<Vec<u32>> =
+            by.fields.iter().map(|field| self.number(&records, rows.num_rows(), field)).collect();
+        let mut this = vec![ABSENT; fields.len()];
+        // Neighbours often have all in common.
+        let (mut run, mut run_time, mut run_is) = (0, 0, vec![ABSENT; fields.len()]);
+        for row in 0..rows.num_rows() {
+            let time = match by.every.map(|every| (every, records.cell(row, schema::TIME))) {
+                Some((every, Some(Cell::Number(time)))) => time.div_euclid(every) * every,
                 _ => 0,
             };
-            common.extend_from_slice(&time.to_be_bytes());
+            this.iter_mut().zip(&fields).for_each(|(this, numbers)| *this = numbers[row]);
+            if run > 0 && (time != run_time || this != run_is) {
+                self.found(run_time, &run_is, run);
+                run = 0;
+            }
+            run += 1;
+            run_time = time;
+            run_is.copy_from_slice(&this);
         }
-        for field in &by.fields {
-            write(&records, row, field, &mut common);
+        if run > 0 {
+            self.found(run_time, &run_is, run);
         }
-        match counts.get_mut(&common) {
-            Some(count) => *count += 1,
-            None => _ = counts.insert(common.clone(), 1),
+    }
+
+    fn found(&mut self, time: i64, numbers: &[u32], records: u64) {
+        let of_time = self.records.entry(time).or_default();
+        match of_time.get_mut(numbers) {
+            Some(count) => *count += records,
+            None => _ = of_time.insert(numbers.into(), records),
         }
+    }
+
+    /// The number of what a field says, for each row.
+    fn number(&mut self, records: &Records<'_>, rows: usize, field: &Field) -> Vec<u32> {
+        let mut last: Option<(Cow<'_, str>, u32)> = None;
+        let numbers = (0..rows).map(|row| {
+            let Some(text) = text(records, row, field) else { return ABSENT };
+            if let Some((_, number)) = last.as_ref().filter(|(last, _)| *last == text) {
+                return *number;
+            }
+            let number = self.numbers.get(&*text).copied().unwrap_or_else(|| {
+                let number = u32::try_from(self.texts.len()).unwrap_or(ABSENT);
+                self.texts.push(text.to_string());
+                self.numbers.insert(text.to_string(), number);
+                number
+            });
+            last = Some((text, number));
+            number
+        });
+        numbers.collect()
     }
 }
 
-/// Absent: a zero byte. Present: a one, the text's length, the text.
-fn write(records: &Records<'_>, row: usize, field: &Field, out: &mut Vec<u8>) {
-    let text = |text: &str, out: &mut Vec<u8>| {
-        out.push(1);
-        out.extend_from_slice(&(text.len() as u64).to_be_bytes());
-        out.extend_from_slice(text.as_bytes());
-    };
-    match (records.cell(row, field.column()), field) {
-        (None, _) => out.push(0),
-        (Some(Cell::Text(json)), Field::Attribute(name)) => match evaluate::attribute(json, name) {
-            Some(serde_json::Value::String(value)) => text(&value, out),
-            Some(value) => text(&value.to_string(), out),
-            None => out.push(0),
+/// What a field says in a row.
+fn text<'r>(records: &Records<'r>, row: usize, field: &Field) -> Option<Cow<'r, str>> {
+    Some(match (records.cell(row, field.column())?, field) {
+        (Cell::Text(json), Field::Attribute(name)) => match evaluate::attribute(json, name)? {
+            serde_json::Value::String(text) => Cow::Owned(text),
+            other => Cow::Owned(other.to_string()),
         },
-        (Some(Cell::Text(value)), _) => text(value, out),
-        (Some(Cell::Number(micros)), Field::Column(schema::TIME)) => text(&super::super::json::time(micros), out),
-        (Some(Cell::Number(number)), _) => text(&number.to_string(), out),
-    }
-}
-
-/// What [`add_rows`] wrote.
-fn read(common: &[u8], by: &By, records: u64) -> Count {
-    let mut rest = common;
-    let number = |rest: &mut &[u8]| {
-        let (bytes, more) = rest.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
-        *rest = more;
-        i64::from_be_bytes(*bytes)
-    };
-    let time = by.every.map(|_| number(&mut rest));
-    let mut values = Vec::with_capacity(by.fields.len());
-    while let [present, more @ ..] = rest {
-        rest = more;
-        values.push((*present == 1).then(|| {
-            let length = usize::try_from(number(&mut rest)).unwrap_or(0).min(rest.len());
-            let (text, more) = rest.split_at(length);
-            rest = more;
-            String::from_utf8_lossy(text).into_owned()
-        }));
-    }
-    Count { time, values, records }
+        (Cell::Text(text), _) => Cow::Borrowed(text),
+        (Cell::Number(micros), Field::Column(schema::TIME)) => Cow::Owned(json::time(micros)),
+        (Cell::Number(number), _) => Cow::Owned(number.to_string()),
+    })
 }

@@ -1,6 +1,7 @@
 //! The newest records that fit: files newest first, row groups newest first, and no further than the page.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_select::filter::filter_record_batch;
@@ -41,11 +42,14 @@ struct Gathered {
     /// The place of each, where it is (batch and row).
     rows: Vec<(Cursor, (usize, usize))>,
     limit: usize,
+    /// There is a full page of records that are newer than this, µs: what is older need not be looked at.
+    behind: Option<i64>,
 }
 
 pub(super) fn page(folder: &Path, state: &State, query: &Query, cancel: &Cancel) -> Result<Page, LakeError> {
     // One more, to know whether there is another page.
-    let mut gathered = Gathered { batches: Vec::new(), rows: Vec::new(), limit: query.limit.saturating_add(1) };
+    let mut gathered =
+        Gathered { batches: Vec::new(), rows: Vec::new(), limit: query.limit.saturating_add(1), behind: None };
     for hot in &state.hot {
         cancel.check()?;
         let mask = evaluate::filter(&query.filter, hot);
@@ -53,13 +57,43 @@ pub(super) fn page(folder: &Path, state: &State, query: &Query, cancel: &Cancel)
         let rows = filter_record_batch(&rows, &in_range(query, &rows))?;
         gathered.add(rows);
     }
-    for add in overlapping(state, query) {
-        if gathered.is_full_before(bounds(&add).map_or(i64::MAX, |bounds| bounds.last)) {
+    let files = overlapping(state, query);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    // What many records are is on the newest file alone; what few are is looked for by all processors.
+    let (first, rest) = files.split_at(files.len().min(1));
+    for files in std::iter::once(first).chain(rest.chunks(threads)) {
+        let newest = files.first().and_then(|add| bounds(add)).map_or(i64::MAX, |bounds| bounds.last);
+        if gathered.is_full_before(newest) {
             break;
         }
-        read(folder, &add, query, cancel, &mut gathered).map_err(|error| error.of_file(&add.path))?;
+        for found in read_all(folder, files, query, cancel, &gathered)? {
+            gathered.join(found);
+        }
     }
     gathered.finish(query.limit)
+}
+
+/// What fits of each file, beyond what is `known` already.
+fn read_all(
+    folder: &Path,
+    files: &[Arc<Add>],
+    query: &Query,
+    cancel: &Cancel,
+    known: &Gathered,
+) -> Result<Vec<Gathered>, LakeError> {
+    let one = |add: &Arc<Add>| {
+        let mut found = Gathered { batches: Vec::new(), rows: Vec::new(), limit: known.limit, behind: known.last() };
+        read(folder, add, query, cancel, &mut found).map_err(|error| error.of_file(&add.path)).map(|()| found)
+    };
+    let [mine, others @ ..] = files else { return Ok(Vec::new()) };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = others.iter().map(|add| scope.spawn(move || one(add))).collect();
+        let mut all = vec![one(mine)?];
+        for other in others {
+            all.push(other.join().unwrap_or(Err(LakeError::Cancelled))?);
+        }
+        Ok(all)
+    })
 }
 
 /// Adds what fits of a file.
@@ -96,15 +130,34 @@ impl Gathered {
         let batch = self.batches.len();
         self.rows.extend((0..rows.num_rows()).map(|row| (Cursor::of(keys.key(row)), (batch, row))));
         self.batches.push(rows);
+        self.settle();
+    }
+
+    /// Adds what another has gathered.
+    fn join(&mut self, other: Self) {
+        let batches = self.batches.len();
+        self.batches.extend(other.batches);
+        self.rows.extend(other.rows.into_iter().map(|(cursor, (batch, row))| (cursor, (batches + batch, row))));
+        self.settle();
+    }
+
+    /// Keeps the newest, each once.
+    fn settle(&mut self) {
         self.rows.sort_unstable_by(|(a, _), (b, _)| b.cmp(a));
         // A record that a crash left both in memory and in a file.
         self.rows.dedup_by(|(a, _), (b, _)| a == b);
         self.rows.truncate(self.limit);
     }
 
+    /// The time of the last record of a full page, µs.
+    fn last(&self) -> Option<i64> {
+        let last = self.rows.last().filter(|_| self.rows.len() >= self.limit).map(|(last, _)| last.time);
+        last.max(self.behind)
+    }
+
     /// Whether nothing as old as this can be on the page.
-    fn is_full_before(&self, last: i64) -> bool {
-        self.rows.len() >= self.limit && self.rows.last().is_some_and(|(oldest, _)| oldest.time > last)
+    fn is_full_before(&self, time: i64) -> bool {
+        self.last().is_some_and(|last| last > time)
     }
 
     fn finish(mut self, limit: usize) -> Result<Page, LakeError> {
