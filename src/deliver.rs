@@ -189,7 +189,10 @@ impl Delivery {
         table: Option<Table>,
     ) -> Result<(), StartError> {
         match sinks.lake.as_ref().zip(table) {
-            Some((settings, table)) => self.spawn(LAKE, journal, lake::LakeSink::new(table, settings, instance)),
+            Some((settings, table)) => {
+                let sink = lake::LakeSink::new(table, settings, instance, journal.status().next);
+                self.spawn(LAKE, journal, sink)
+            }
             None => Ok(()),
         }
     }

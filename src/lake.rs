@@ -12,6 +12,7 @@
 //! - **The table is anybody's.** Delta readers see it without Daybook; the columns stand in [`schema`].
 //! - Querying never waits for writing: a query works on a snapshot, files are never changed in place.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -48,6 +49,8 @@ pub struct Lake {
     state: Mutex<State>,
     /// Held while a commit is made and shown, so that of two of ours the later one is shown last.
     committing: Mutex<()>,
+    /// Data files that could not be merged, since the start.
+    not_merged: Mutex<BTreeSet<String>>,
 }
 
 /// What a query sees: both at one moment.
@@ -149,7 +152,7 @@ impl Lake {
         let log = Log::new(Arc::clone(&store), StorePath::default());
         let snapshot = Arc::new(wait(log.snapshot())?);
         let state = Mutex::new(State { snapshot, hot: Vec::new() });
-        Ok(Arc::new(Self { folder, store, log, state, committing: Mutex::default() }))
+        Ok(Arc::new(Self { folder, store, log, state, committing: Mutex::default(), not_merged: Mutex::default() }))
     }
 
     /// How far a journal has come: the last epoch and sequence number of `instance` in the table.
@@ -213,11 +216,17 @@ impl Lake {
         if !still_right(&snapshot) {
             return Err(LakeError::Contended);
         }
-        wait(self.log.commit(&mut snapshot, actions, operation, still_right))?;
+        let before = snapshot.version;
+        let outcome = wait(self.log.commit(&mut snapshot, actions, operation, still_right));
         let mut state = self.state();
-        state.snapshot = Arc::new(snapshot);
-        change(&mut state.hot);
-        Ok(())
+        if snapshot.version > before {
+            // Also where it failed: then others came first, and what they did is seen.
+            state.snapshot = Arc::new(snapshot);
+        }
+        if outcome.is_ok() {
+            change(&mut state.hot);
+        }
+        outcome
     }
 
     /// Stores a data file; no commit knows of it yet.
@@ -227,6 +236,10 @@ impl Lake {
         let size = file.written.len() as u64;
         wait(self.store.put(&at, file.written.into())).map_err(|e| LakeError::store(&at, e))?;
         Ok(added(path, &file.date, size, file.stats))
+    }
+
+    fn not_merged(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.not_merged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What there is at this moment.

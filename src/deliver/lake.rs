@@ -3,6 +3,7 @@
 //! A record counts as delivered when a commit holds it; until then the journal keeps it. While the table can't be
 //! written the records stay visible, up to a bound; beyond it they wait in the journal.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,8 @@ use crate::lake::{Lake, LakeError, Writer};
 
 /// Memory that uncommitted records may take before they are committed early, bytes of JSON.
 const EARLY: usize = 64 << 20;
-/// After a commit that failed.
-const AGAIN: Duration = Duration::from_secs(2);
+/// After a commit that failed: each try leaves data files behind, which only a vacuum takes away.
+const AGAIN: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(60);
 
 /// The lake.
 pub(super) struct LakeSink {
@@ -31,6 +32,10 @@ pub(super) struct LakeSink {
     committed: Position,
     /// No commit before this.
     not_before: Option<Instant>,
+    /// How long after a failure.
+    again: Duration,
+    /// Behind the last record of the journal when this process began.
+    journal_ends: Position,
     delivered: u64,
     rejected: u64,
 }
@@ -38,7 +43,7 @@ pub(super) struct LakeSink {
 // === impl LakeSink ===
 
 impl LakeSink {
-    pub(super) fn new(lake: Arc<Lake>, settings: &LakeSettings, instance: &str) -> Self {
+    pub(super) fn new(lake: Arc<Lake>, settings: &LakeSettings, instance: &str, journal_ends: Position) -> Self {
         let committed = reached(&lake, instance);
         Self {
             writer: Writer::new(Arc::clone(&lake)),
@@ -50,6 +55,8 @@ impl LakeSink {
             end: committed,
             committed,
             not_before: None,
+            again: *AGAIN.start(),
+            journal_ends,
             delivered: 0,
             rejected: 0,
         }
@@ -84,10 +91,12 @@ impl LakeSink {
                 self.committed = self.end;
                 self.since = None;
                 self.not_before = None;
+                self.again = *AGAIN.start();
                 Ok(None)
             }
             Err(error) => {
-                self.not_before = Some(Instant::now() + AGAIN);
+                self.not_before = Some(Instant::now() + self.again);
+                self.again = (self.again * 2).min(*AGAIN.end());
                 match (Trouble::retry(&error), error) {
                     (trouble, LakeError::Contended) => Err(trouble),
                     (Trouble::Retry(why), _) => Ok(Some(why)),
@@ -100,6 +109,14 @@ impl LakeSink {
 
 impl Sink for LakeSink {
     fn resume(&mut self, tail: &mut Tail) -> Result<(), Trouble> {
+        if self.committed > self.journal_ends {
+            // Taking its numbers for this journal's would drop records for good.
+            return Err(Trouble::Ended(format!(
+                "the table has records of the instance `{}` up to {}, and this journal ends at {}: it is another journal of \
+                 that name; write another `instance`, or another `path` in [sink.lake]",
+                self.instance, self.committed, self.journal_ends
+            )));
+        }
         // What the table has and the cursor does not know of (a crash came between) is not taken again: see `send`.
         if self.committed > tail.position() {
             tracing::info!(sink = "lake", from = %tail.position(), to = %self.committed, "the table is ahead of the cursor");
@@ -167,11 +184,11 @@ impl Sink for LakeSink {
     }
 
     fn rewind(&mut self) {
-        self.writer.forget();
         // The table may have what we know nothing of: a commit whose answer was lost.
         if let Err(error) = self.lake.refresh() {
             tracing::warn!(sink = "lake", %error, "the table can't be read");
         }
+        self.writer.forget();
         self.committed = reached(&self.lake, &self.instance).max(self.committed);
         self.end = self.committed;
         self.since = None;

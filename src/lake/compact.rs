@@ -4,7 +4,7 @@
 //! rewritten once for each power of ten, and rows stay newest first: the inputs are sorted, and are merged as they are
 //! read, a few thousand rows of each in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -27,13 +27,13 @@ const BATCH: usize = 2048;
 /// Files of a day with their rows, by the digits of that count.
 type Sizes<'s> = BTreeMap<u32, Vec<(u64, &'s Arc<Add>)>>;
 
-/// Files of one day to be made one of, if there are any. `today` (`2026-11-24`) is not over.
-pub(super) fn choose(snapshot: &Snapshot, today: &str) -> Option<Vec<Arc<Add>>> {
+/// Files of one day to be made one of, if there are any, but not those that could `not` be. `today` (`2026-11-24`) is not over.
+pub(super) fn choose(snapshot: &Snapshot, today: &str, not: &BTreeSet<String>) -> Option<Vec<Arc<Add>>> {
     let mut days: BTreeMap<&str, Sizes<'_>> = BTreeMap::new();
     for add in snapshot.files.values() {
         // What another engine wrote without counts is left alone.
         let (Some(day), Some(bounds)) = (add.day(), query::bounds(add)) else { continue };
-        if bounds.rows < LARGE {
+        if bounds.rows < LARGE && !not.contains(&add.path) {
             days.entry(day).or_default().entry(size(bounds.rows)).or_default().push((bounds.rows, add));
         }
     }
@@ -87,9 +87,19 @@ pub(super) fn still_there(snapshot: &Snapshot, inputs: &[Arc<Add>]) -> bool {
 pub(super) fn merge(folder: &Path, inputs: &[Arc<Add>]) -> Result<Add, LakeError> {
     let date = inputs.first().and_then(|add| add.day()).unwrap_or_default().to_owned();
     let path = new_path(&date);
-    let failed = |e: std::io::Error| LakeError::corrupt(&path, e);
+    let file = File::create_new(folder.join(&path)).map_err(|e| LakeError::corrupt(&path, e))?;
+    let merged = merge_into(folder, inputs, &path, date, file);
+    if merged.is_err() {
+        // No commit names it.
+        _ = std::fs::remove_file(folder.join(&path));
+    }
+    merged
+}
+
+fn merge_into(folder: &Path, inputs: &[Arc<Add>], path: &str, date: String, file: File) -> Result<Add, LakeError> {
+    let failed = |e: std::io::Error| LakeError::corrupt(path, e);
     let mut sources = inputs.iter().map(|add| Source::open(folder, add)).collect::<Result<Vec<_>, _>>()?;
-    let mut output = data_file::Output::new(date, File::create_new(folder.join(&path)).map_err(failed)?)?;
+    let mut output = data_file::Output::new(date, file)?;
     loop {
         let rows = next(&mut sources)?;
         if rows.num_rows() == 0 {
@@ -99,9 +109,9 @@ pub(super) fn merge(folder: &Path, inputs: &[Arc<Add>]) -> Result<Add, LakeError
     }
     let data_file::DataFile { written, date, stats } = output.finish()?;
     let size = written.sync_all().and_then(|()| written.metadata()).map_err(failed)?.len();
-    let parent = folder.join(&path).parent().map(File::open).transpose().map_err(failed)?;
+    let parent = folder.join(path).parent().map(File::open).transpose().map_err(failed)?;
     parent.map(|parent| parent.sync_all()).transpose().map_err(failed)?;
-    Ok(added(path, &date, size, stats))
+    Ok(added(path.to_owned(), &date, size, stats))
 }
 
 /// An input, and the rows of it that were read and not yet taken.
@@ -117,9 +127,12 @@ impl Source {
     fn open(folder: &Path, add: &Add) -> Result<Self, LakeError> {
         let path = folder.join(add.file_name());
         let file = File::open(&path).map_err(|e| LakeError::corrupt(&add.path, e))?;
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file)
-            .and_then(|builder| builder.with_batch_size(BATCH).build())
-            .map_err(|e| LakeError::corrupt(&add.path, e))?;
+        let damaged = |e| LakeError::corrupt(&add.path, e);
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
+        if !data_file::is_ours(builder.schema()) {
+            return Err(LakeError::Foreign(format!("{} has other columns; it is left as it is", add.path)));
+        }
+        let reader = builder.with_batch_size(BATCH).build().map_err(damaged)?;
         let mut source = Self { path: add.path.clone(), reader, rows: query::nothing(), keys: None, at: 0 };
         source.refill()?;
         Ok(source)

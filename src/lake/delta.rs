@@ -23,6 +23,8 @@ mod checkpoint;
 const LOG: &str = "_delta_log";
 /// Commits between checkpoints. Readers without one read every commit.
 const CHECKPOINT_EVERY: u64 = 100;
+/// How long checkpoints tell of a removed file, ms (Delta's default for `delta.deletedFileRetentionDuration`).
+const REMOVALS_KEPT: i64 = 7 * 86_400_000;
 /// Writers that got in between before a commit is given up for now.
 const TRIES: usize = 20;
 
@@ -337,6 +339,8 @@ impl Log {
 
     async fn write_checkpoint(&self, snapshot: &mut Snapshot) -> Result<(), LakeError> {
         let Some(version) = snapshot.version else { return Ok(()) };
+        let old = now_ms().saturating_sub(REMOVALS_KEPT);
+        snapshot.removed.retain(|_, at| *at >= old);
         let actions = snapshot.actions();
         let path = self.checkpoint_path(version);
         let bytes = checkpoint::write(&actions).map_err(|e| LakeError::corrupt(&path, e))?;
@@ -373,6 +377,12 @@ impl Snapshot {
             }
         }
         self.version = Some(version);
+    }
+
+    /// Whether a file of the log is not needed any more, since a later checkpoint says the same.
+    pub(super) fn is_superseded(&self, name: &str) -> bool {
+        let version = name.split('.').next().and_then(|version| version.parse::<u64>().ok());
+        version.zip(self.checkpoint).is_some_and(|(version, checkpoint)| version < checkpoint)
     }
 
     /// Whether this is a table that we can read and write.

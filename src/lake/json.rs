@@ -6,7 +6,7 @@
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array as _, RecordBatch};
-use arrow_schema::DataType;
+use arrow_schema::{DataType, TimeUnit};
 
 use super::schema::{COLUMNS, Kind, OTHER};
 use crate::record;
@@ -44,7 +44,9 @@ impl<'b> Records<'b> {
             DataType::Utf8 => Cell::Text(array.as_string::<i32>().value(row)),
             DataType::Utf8View => Cell::Text(array.as_string_view().value(row)),
             DataType::Int64 => Cell::Number(array.as_primitive::<Int64Type>().value(row)),
-            DataType::Timestamp(..) => Cell::Number(array.as_primitive::<TimestampMicrosecondType>().value(row)),
+            DataType::Timestamp(TimeUnit::Microsecond, _) => {
+                Cell::Number(array.as_primitive::<TimestampMicrosecondType>().value(row))
+            }
             _ => return None,
         })
     }

@@ -3,7 +3,7 @@
 //! It works beside the writer and beside queries: files are written and deleted outside of any lock, and its commits
 //! give way to others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
@@ -21,6 +21,9 @@ use crate::config::LakeSettings;
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How often old days and old files are looked for.
 const CLEAN_EVERY: Duration = Duration::from_secs(3600);
+
+/// So much longer than data files the log's own are kept once a checkpoint sums them up, ms.
+const LOG_KEPT: i64 = 7 * 86_400_000;
 
 /// The thread. Dropped, it ends after what it is doing.
 pub struct Keeper {
@@ -84,13 +87,18 @@ impl Lake {
     /// A file is missing or damaged, or the store refused; the table is as before.
     pub fn compact(&self) -> Result<usize, LakeError> {
         let today = json::time(now_ms().saturating_mul(1000));
-        let Some(inputs) = compact::choose(&self.view().snapshot, &today[..10]) else { return Ok(0) };
-        let output = compact::merge(&self.folder, &inputs)?;
+        let Some(inputs) = compact::choose(&self.view().snapshot, &today[..10], &self.not_merged()) else {
+            return Ok(0);
+        };
+        let output = compact::merge(&self.folder, &inputs).inspect_err(|_| {
+            // One of them is damaged, or the disk is full: the others of the day and other days are not held up.
+            self.not_merged().extend(inputs.iter().map(|add| add.path.clone()));
+        })?;
         let written = output.path.clone();
         let still_right = |snapshot: &super::Snapshot| compact::still_there(snapshot, &inputs);
         let outcome = self.commit(compact::actions(&inputs, output), "OPTIMIZE", still_right, |_| {});
-        if outcome.is_err() {
-            // Nobody knows of it; `vacuum` finds it where even this fails.
+        if let Err(LakeError::Contended) = outcome {
+            // Surely not committed. After any other error it may be: a commit that landed can be reported as failed.
             _ = self.delete(&written);
         }
         outcome.map(|()| inputs.len())
@@ -136,17 +144,22 @@ impl Lake {
             let all = self.store.list(None).map_ok(|meta| (meta.location, meta.last_modified.timestamp_millis()));
             wait(all.try_collect()).map_err(|e| LakeError::store(&StorePath::default(), e))?
         };
-        // Looked at after the listing: what was committed meanwhile is known.
+        // Looked at after the listing: what was committed meanwhile, by others too, is known.
+        self.refresh()?;
         let snapshot = self.view().snapshot;
         let known: BTreeSet<String> = snapshot.files.values().map(|add| add.file_name()).collect();
-        let removed = |name: &str| snapshot.removed.iter().find(|(path, _)| super::delta::file_name(path) == name);
+        let removed: BTreeMap<String, i64> =
+            snapshot.removed.iter().map(|(path, at)| (super::delta::file_name(path), *at)).collect();
         let mut deleted = 0;
         for (path, modified) in listed {
             let name = path.to_string();
-            if !name.ends_with(".parquet") || name.starts_with("_delta_log") || known.contains(&name) {
-                continue;
-            }
-            let since = removed(&name).map_or(modified, |(_, at)| *at);
+            let since = match name.strip_prefix("_delta_log/") {
+                Some(name) if snapshot.is_superseded(name) => modified.saturating_add(LOG_KEPT),
+                None if name.ends_with(".parquet") && !known.contains(&name) => {
+                    *removed.get(&name).unwrap_or(&modified)
+                }
+                _ => continue,
+            };
             if since < before {
                 self.delete(&name)?;
                 deleted += 1;

@@ -96,8 +96,8 @@ impl Query {
             let times: Option<Vec<i64>> = ids.iter().map(|id| time_of(id)).collect();
             let Some(times) = times else { continue };
             if let (Some(first), Some(last)) = (times.iter().min(), times.iter().max()) {
-                query.from = query.from.max(Some(first - AROUND_ID));
-                let to = last + AROUND_ID;
+                query.from = query.from.max(Some(first - BEFORE_ID));
+                let to = last + BEHIND_ID;
                 query.to = Some(query.to.map_or(to, |given| given.min(to)));
             }
         }
@@ -105,8 +105,10 @@ impl Query {
     }
 }
 
-/// A record's time and that in its id may be of two looks at the clock, µs.
-const AROUND_ID: i64 = 5_000_000;
+/// A record may be of a time before that in its id: ids go on where the clock was set back. µs.
+const BEFORE_ID: i64 = 86_400_000_000;
+/// It is hardly of a later one: two looks at the clock, µs.
+const BEHIND_ID: i64 = 5_000_000;
 
 /// The time in a UUIDv7 (RFC 9562 section 5.7), µs; `None` for any other text.
 fn time_of(id: &str) -> Option<i64> {

@@ -1,11 +1,12 @@
 //! The way in: records become visible at once, and durable in the table a batch at a time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_select::concat::concat_batches;
 
 use super::row::{NotARecord, Rows};
-use super::{Action, Lake, LakeError, State, Txn, app_id, data_file, delta, schema};
+use super::{Action, Lake, LakeError, Txn, app_id, data_file, delta, schema, split_app_id};
 
 /// Adds records to a lake. One a lake.
 pub struct Writer {
@@ -15,12 +16,16 @@ pub struct Writer {
     records: usize,
     /// Bytes of JSON they came from: about what they take in memory.
     bytes: usize,
+    /// How far the journals had come when this writer last began or committed: whatever the table says beyond that,
+    /// somebody else has written, or we have and were not told.
+    known: BTreeMap<String, Txn>,
 }
 
 impl Writer {
     /// Writes into `lake`.
     pub fn new(lake: Arc<Lake>) -> Self {
-        Self { lake, rows: Rows::default(), records: 0, bytes: 0 }
+        let known = lake.view().snapshot.txns.clone();
+        Self { lake, rows: Rows::default(), records: 0, bytes: 0, known }
     }
 
     /// Takes a record. It is visible after [`Writer::show`].
@@ -65,7 +70,7 @@ impl Writer {
     /// the same journal's: then begin again behind what the table has.
     pub fn seal(&mut self, instance: &str, reached: &[(u64, u64)]) -> Result<(), LakeError> {
         self.show();
-        let State { hot, snapshot: before } = self.lake.view();
+        let hot = self.lake.view().hot;
         let mut actions = Vec::new();
         if !hot.is_empty() {
             let rows = concat_batches(&schema::arrow(), &hot)?;
@@ -79,12 +84,11 @@ impl Writer {
             let txn = Txn { app_id: app_id(instance, *epoch), version, last_updated: Some(delta::now_ms()) };
             actions.push(Action { txn: Some(txn), ..Action::default() });
         }
-        // Somebody with our name has committed, or we have and were not told: some of what we hold is in the table.
-        let still_right = |now: &delta::Snapshot| {
-            let mut ids = reached.iter().map(|(epoch, _)| app_id(instance, *epoch));
-            ids.all(|id| now.txns.get(&id) == before.txns.get(&id))
-        };
+        let committed: Vec<Txn> = actions.iter().filter_map(|action| action.txn.clone()).collect();
+        // If not, some of what we hold is in the table already.
+        let still_right = |now: &delta::Snapshot| of_journal(&now.txns, instance).eq(of_journal(&self.known, instance));
         self.lake.commit(actions, "WRITE", still_right, |shown| drop(shown.drain(..hot.len())))?;
+        self.known.extend(committed.into_iter().map(|txn| (txn.app_id.clone(), txn)));
         self.records = 0;
         self.bytes = 0;
         Ok(())
@@ -93,8 +97,17 @@ impl Writer {
     /// Forgets what no commit holds.
     pub fn forget(&mut self) {
         self.rows = Rows::default();
-        self.lake.state().hot.clear();
+        let mut state = self.lake.state();
+        state.hot.clear();
+        self.known = state.snapshot.txns.clone();
+        drop(state);
         self.records = 0;
         self.bytes = 0;
     }
+}
+
+/// How far a journal has come in each of its epochs.
+fn of_journal<'t>(txns: &'t BTreeMap<String, Txn>, instance: &'t str) -> impl Iterator<Item = (&'t str, i64)> {
+    let ours = move |id: &str| split_app_id(id).is_some_and(|(name, _)| name == instance);
+    txns.iter().filter(move |(id, _)| ours(id)).map(|(id, txn)| (id.as_str(), txn.version))
 }

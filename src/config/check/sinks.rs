@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Checker;
 use crate::config::suggest;
-use crate::config::{KafkaSettings, LakeSettings, SaslMechanism};
+use crate::config::{KafkaSettings, LakeSettings, SaslMechanism, Span};
 
 /// What a topic's template may name.
 const TOPIC_NAMES: [&str; 4] = ["kind", "listener", "tenant", "instance"];
@@ -14,6 +14,8 @@ const KEY_NAMES: [&str; 6] = ["kind", "listener", "tenant", "instance", "user", 
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 /// Records between two commits of the lake: they are in memory, at about a kilobyte each.
 const MOST_HOT: usize = 1_000_000;
+/// Shortest time between a file's leaving the lake and its deletion.
+const SHORTEST_GRACE: Span = Span::secs(3600);
 /// Kafka's `Topic.MAX_NAME_LENGTH`.
 const LONGEST_TOPIC: usize = 249;
 
@@ -65,6 +67,10 @@ pub(super) fn check(checker: &mut Checker<'_>) {
 fn table(checker: &mut Checker<'_>, lake: &LakeSettings) {
     if lake.path.as_ref().is_some_and(|path| path.to_string_lossy().contains("://")) {
         checker.error("sink.lake.path", "object stores are not there yet; write a folder");
+    }
+    if lake.vacuum_after < SHORTEST_GRACE {
+        let message = format!("files that are being written or read need time; write {SHORTEST_GRACE} or more");
+        checker.error("sink.lake.vacuum_after", &message);
     }
     if !(1..=MOST_HOT).contains(&lake.commit_records) {
         let message = format!("{} records are kept in memory; write 1 to {MOST_HOT}", lake.commit_records);

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::ScopedJoinHandle;
 
 use arrow_array::RecordBatch;
 use arrow_select::filter::filter_record_batch;
@@ -104,7 +105,13 @@ fn of_files(
     };
     let counts = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads.min(files.len())).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+        let counted = |thread: ScopedJoinHandle<'_, Counts>| {
+            thread.join().unwrap_or_else(|_| {
+                fail(LakeError::Query("a part of the count failed; this is a bug".to_owned()));
+                Counts::default()
+            })
+        };
+        threads.into_iter().map(counted).collect()
     });
     match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),

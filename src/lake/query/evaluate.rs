@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch};
-use arrow_schema::DataType;
+use arrow_schema::{DataType, TimeUnit};
 use memchr::memmem::Finder;
 
 use super::super::json;
@@ -49,7 +49,7 @@ fn of_column(test: &Test, column: &ArrayRef) -> Vec<bool> {
             let column = column.as_primitive::<Int64Type>();
             column.iter().map(|value| value.is_some_and(|value| test.number(value, |n| n.to_string()))).collect()
         }
-        DataType::Timestamp(..) => {
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
             let test = Prepared::new(test);
             let column = column.as_primitive::<TimestampMicrosecondType>();
             column.iter().map(|value| value.is_some_and(|value| test.number(value, json::time))).collect()
