@@ -243,3 +243,29 @@ fn a_journal_that_is_further_in_the_table_than_its_writer_knows_is_not_doubled()
     other.seal("other", &[(1, 2)]).expect("another journal came first; this one is tried behind it");
     assert_eq!(data_files(dir.path()).len(), 5, "four commits, and the data file of the one that was refused");
 }
+
+#[test]
+fn a_new_journal_of_the_same_name_is_not_taken_for_the_one_in_the_table() {
+    let origin = Origin::new(crate::crash::answer);
+    let mut daybook = setup(&origin.url, "commit_interval = \"100ms\"").start();
+    for number in 0..5 {
+        let mut client = daybook.connect();
+        client.send(format!("GET /first/{number} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        client.response();
+    }
+    daybook.signal(Signal::TERM);
+    daybook.ended();
+    let before = table(&data(&daybook).join("lake"));
+    std::fs::remove_dir_all(data(&daybook).join("journal")).expect("the journal is lost");
+    daybook.restart();
+    eventually("the sink says that this is another journal", PATIENCE, || {
+        daybook.log().contains("it is another journal of that name").then_some(())
+    });
+    let mut client = daybook.connect();
+    client.send("GET /second HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.response();
+    assert_eq!(daybook.outcome("/second")["end"], "complete", "capture goes on");
+    daybook.signal(Signal::TERM);
+    daybook.ended();
+    assert_eq!(table(&data(&daybook).join("lake")), before, "and nothing passes for what it is not");
+}
