@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use arrow_select::concat::concat_batches;
 
 use super::row::{NotARecord, Rows};
@@ -43,7 +44,9 @@ impl Writer {
     pub fn show(&mut self) {
         if !self.rows.is_empty() {
             let batch = self.rows.finish();
-            self.lake.state().hot.push(batch);
+            let mut state = self.lake.state();
+            state.hot.push(batch);
+            join_small(&mut state.hot);
         }
     }
 
@@ -103,6 +106,22 @@ impl Writer {
         drop(state);
         self.records = 0;
         self.bytes = 0;
+    }
+}
+
+/// Rows of a batch that is joined with no other.
+const LARGE: usize = 8192;
+
+/// Joins the last batches where they are small: a batch has some kilobytes beside its rows. Each row is copied once for
+/// each doubling.
+fn join_small(hot: &mut Vec<RecordBatch>) {
+    while let [.., before, last] = &hot[..]
+        && before.num_rows() < LARGE
+        && before.num_rows() <= 2 * last.num_rows()
+        && let Ok(joined) = concat_batches(&schema::arrow(), [before, last])
+    {
+        hot.truncate(hot.len() - 2);
+        hot.push(joined);
     }
 }
 

@@ -99,14 +99,17 @@ fn read_all(
 /// Adds what fits of a file.
 fn read(folder: &Path, add: &Add, query: &Query, cancel: &Cancel, gathered: &mut Gathered) -> Result<(), LakeError> {
     let file = File::open(folder, add)?;
+    let limit = file.is_sorted().then_some(gathered.limit);
     for group in 0..file.groups() {
         cancel.check()?;
         if gathered.is_full_before(file.times(group).1) {
-            // Groups are newest first.
-            break;
+            if file.is_sorted() {
+                break;
+            }
+            continue;
         }
         if file.may_fit(group, query)? {
-            for rows in file.read(group, query, None, Some(gathered.limit))? {
+            for rows in file.read(group, query, None, limit)? {
                 gathered.add(aligned(&rows.map_err(|e| LakeError::corrupt(&add.path, e))?)?);
             }
         }

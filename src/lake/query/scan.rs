@@ -35,6 +35,8 @@ pub(super) struct File {
     /// For statistics and bloom filters; each reading takes one of its own.
     groups: Open,
     time: Option<usize>,
+    /// Daybook wrote it: its rows are newest first. Who knows what others do.
+    is_sorted: bool,
 }
 
 /// The table's files that may hold what is asked for, newest first.
@@ -57,10 +59,17 @@ impl File {
         let again = file.try_clone().map_err(|e| LakeError::corrupt(&path, e))?;
         let groups = Open::new_with_metadata(again, metadata.clone());
         let time = prune::place(&groups, COLUMNS[schema::TIME].name);
-        Ok(Self { path, file, metadata, groups, time })
+        let by = metadata.metadata().file_metadata().created_by();
+        let is_sorted = by.is_some_and(|by| by.starts_with("daybook "));
+        Ok(Self { path, file, metadata, groups, time, is_sorted })
     }
 
-    /// Row groups, the newest first.
+    /// Whether rows are newest first.
+    pub(super) fn is_sorted(&self) -> bool {
+        self.is_sorted
+    }
+
+    /// Row groups; the newest first, if the file [`File::is_sorted`].
     pub(super) fn groups(&self) -> usize {
         self.metadata.metadata().num_row_groups()
     }
