@@ -213,9 +213,6 @@ impl Lake {
     ) -> Result<(), LakeError> {
         let _alone = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut snapshot = Snapshot::clone(&self.view().snapshot);
-        if !still_right(&snapshot) {
-            return Err(LakeError::Contended);
-        }
         let before = snapshot.version;
         let outcome = wait(self.log.commit(&mut snapshot, actions, operation, still_right));
         let mut state = self.state();

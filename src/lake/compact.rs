@@ -13,7 +13,7 @@ use arrow_array::RecordBatch;
 use arrow_select::interleave::interleave_record_batch;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
-use super::delta::{Action, Add, Remove, Snapshot, now_ms};
+use super::delta::{Action, Add, Snapshot};
 use super::order::{Key, Keys};
 use super::{LakeError, added, data_file, new_path, query};
 
@@ -64,16 +64,8 @@ fn size(rows: u64) -> u32 {
 
 /// What a commit says of files that became one.
 pub(super) fn actions(inputs: &[Arc<Add>], output: Add) -> Vec<Action> {
-    let removed = inputs.iter().map(|add| Remove {
-        path: add.path.clone(),
-        deletion_timestamp: Some(now_ms()),
-        data_change: false,
-        extended_file_metadata: Some(true),
-        partition_values: Some(add.partition_values.clone()),
-        size: Some(add.size),
-    });
-    let mut actions: Vec<Action> = removed.map(|remove| Action { remove: Some(remove), ..Action::default() }).collect();
-    actions.push(Action { add: Some(Add { data_change: false, ..output }), ..Action::default() });
+    let mut actions: Vec<Action> = inputs.iter().map(|add| add.removal(false)).collect();
+    actions.push(Add { data_change: false, ..output }.into());
     actions
 }
 

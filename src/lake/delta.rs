@@ -175,9 +175,36 @@ pub(super) struct Log {
     root: Path,
 }
 
+// === impl Action ===
+
+impl From<Add> for Action {
+    fn from(add: Add) -> Self {
+        Self { add: Some(add), ..Self::default() }
+    }
+}
+
+impl From<Txn> for Action {
+    fn from(txn: Txn) -> Self {
+        Self { txn: Some(txn), ..Self::default() }
+    }
+}
+
 // === impl Add ===
 
 impl Add {
+    /// Takes it out of the table, now.
+    pub(super) fn removal(&self, data_change: bool) -> Action {
+        let remove = Remove {
+            path: self.path.clone(),
+            deletion_timestamp: Some(now_ms()),
+            data_change,
+            extended_file_metadata: Some(true),
+            partition_values: Some(self.partition_values.clone()),
+            size: Some(self.size),
+        };
+        Action { remove: Some(remove), ..Action::default() }
+    }
+
     /// The day of all its rows: `2026-11-24`.
     pub(super) fn day(&self) -> Option<&str> {
         self.partition_values.get(DATE)?.as_deref()
@@ -236,8 +263,8 @@ impl Log {
         Ok(snapshot.version != before)
     }
 
-    /// Commits actions on top of `snapshot`, which then shows them. `still_right` is asked again when another
-    /// writer came first: whether these actions are still to be made.
+    /// Commits actions on top of `snapshot`, which then shows them. `still_right` is asked before each try:
+    /// whether, after what others committed, these actions are still to be made.
     ///
     /// # Errors
     /// [`LakeError::Contended`] when others came first too often, or `still_right` says no.
@@ -249,6 +276,9 @@ impl Log {
         still_right: impl Fn(&Snapshot) -> bool,
     ) -> Result<(), LakeError> {
         for _ in 0..TRIES {
+            if !still_right(snapshot) {
+                return Err(LakeError::Contended);
+            }
             let version = snapshot.version.map_or(0, |version| version + 1);
             let mut all = Vec::with_capacity(actions.len() + 3);
             all.push(commit_info(operation));
@@ -275,9 +305,6 @@ impl Log {
                 }
                 Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
                     self.update(snapshot).await?;
-                    if !still_right(snapshot) {
-                        return Err(LakeError::Contended);
-                    }
                 }
                 Err(error) => return Err(LakeError::store(&path, error)),
             }

@@ -13,7 +13,7 @@ use futures_util::TryStreamExt as _;
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path as StorePath;
 
-use super::delta::{Action, Remove, now_ms};
+use super::delta::{Action, now_ms};
 use super::{Lake, LakeError, compact, json, wait};
 use crate::config::LakeSettings;
 
@@ -116,15 +116,7 @@ impl Lake {
         let first = json::time(now_ms().saturating_mul(1000).saturating_sub(keep));
         let snapshot = self.view().snapshot;
         let old = snapshot.files.values().filter(|add| add.day().is_some_and(|day| day < &first[..10]));
-        let removed = old.map(|add| Remove {
-            path: add.path.clone(),
-            deletion_timestamp: Some(now_ms()),
-            data_change: true,
-            extended_file_metadata: Some(true),
-            partition_values: Some(add.partition_values.clone()),
-            size: Some(add.size),
-        });
-        let actions: Vec<Action> = removed.map(|remove| Action { remove: Some(remove), ..Action::default() }).collect();
+        let actions: Vec<Action> = old.map(|add| add.removal(true)).collect();
         let files = actions.len();
         if files > 0 {
             self.commit(actions, "DELETE", |_| true, |_| {})?;

@@ -3,7 +3,6 @@
 //! A record is read once, member by member, into the builders of its columns; texts are copied, objects and lists
 //! are kept as they stand. What this version has no column for goes to `other`, under its path.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -14,6 +13,7 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::schema::{self, COLUMNS, Kind, OTHER};
+use crate::record::Text;
 
 /// Rows being gathered.
 pub(super) struct Rows {
@@ -37,17 +37,19 @@ enum Builder {
 }
 
 /// Where a member goes.
-#[derive(Clone, Copy)]
 enum Place {
     Column(usize),
-    /// An object whose members have places of their own.
-    Object(&'static HashMap<&'static str, Place>),
+    /// An object whose members have places of their own, and what their paths begin with.
+    Object(&'static str, Places),
 }
 
-static PLACES: LazyLock<&'static HashMap<&'static str, Place>> = LazyLock::new(|| places(""));
+/// By the member's name.
+type Places = HashMap<&'static str, Place>;
+
+static PLACES: LazyLock<Places> = LazyLock::new(|| places(""));
 
 /// The places of the members of the object at `prefix` (empty, or ending with a dot).
-fn places(prefix: &'static str) -> &'static HashMap<&'static str, Place> {
+fn places(prefix: &'static str) -> Places {
     let mut places = HashMap::new();
     for (at, column) in COLUMNS.iter().enumerate() {
         let Some(rest) = column.path.strip_prefix(prefix) else { continue };
@@ -56,12 +58,11 @@ fn places(prefix: &'static str) -> &'static HashMap<&'static str, Place> {
             None => {}
             Some((name, _)) => {
                 let inside = &column.path[..prefix.len() + name.len() + 1];
-                places.entry(name).or_insert_with(|| Place::Object(self::places(inside)));
+                places.entry(name).or_insert_with(|| Place::Object(inside, self::places(inside)));
             }
         }
     }
-    // For as long as the program runs: there are five of them.
-    Box::leak(Box::new(places))
+    places
 }
 
 // === impl Rows ===
@@ -90,7 +91,7 @@ impl Rows {
         self.other.clear();
         let mut json = serde_json::Deserializer::from_slice(record);
         let read = json
-            .deserialize_map(Object { rows: self, places: *PLACES, prefix: "" })
+            .deserialize_map(Object { rows: self, places: &PLACES, prefix: "" })
             .and_then(|()| json.end())
             .and_then(|()| if self.set[schema::TIME] { Ok(()) } else { Err(serde_json::Error::missing_field("time")) });
         if read.is_ok() && !self.other.is_empty() {
@@ -187,8 +188,8 @@ impl Builder {
 /// Reads the members of an object into their columns.
 struct Object<'r> {
     rows: &'r mut Rows,
-    places: &'static HashMap<&'static str, Place>,
-    prefix: &'r str,
+    places: &'static Places,
+    prefix: &'static str,
 }
 
 impl<'de> Visitor<'de> for Object<'_> {
@@ -200,22 +201,21 @@ impl<'de> Visitor<'de> for Object<'_> {
 
     fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<(), M::Error> {
         let Self { rows, places, prefix } = self;
-        while let Some(name) = members.next_key::<Name<'de>>()? {
-            match places.get(&*name.0) {
+        while let Some(name) = members.next_key::<Text<'de>>()? {
+            match places.get(&*name) {
                 Some(Place::Column(at)) if rows.set[*at] => {
-                    return Err(M::Error::custom(format_args!("the member `{prefix}{}` stands twice", name.0)));
+                    return Err(M::Error::custom(format_args!("the member `{prefix}{name}` stands twice")));
                 }
                 Some(Place::Column(at)) => {
                     read_value(rows, *at, &mut members)?;
                     rows.set[*at] = true;
                 }
-                Some(Place::Object(places)) => {
-                    let prefix = format_prefix(prefix, &name.0);
-                    members.next_value_seed(Object { rows, places, prefix: &prefix })?;
+                Some(Place::Object(prefix, places)) => {
+                    members.next_value_seed(Object { rows, places, prefix })?;
                 }
                 None => {
                     let value = members.next_value::<serde_json::Value>()?;
-                    rows.other.insert(format!("{prefix}{}", name.0), value);
+                    rows.other.insert(format!("{prefix}{name}"), value);
                 }
             }
         }
@@ -231,59 +231,22 @@ impl<'de> serde::de::DeserializeSeed<'de> for Object<'_> {
     }
 }
 
-/// Only the prefix of an unknown member needs it, but it must be there before that is known; most objects are `client`
-/// and `user`.
-fn format_prefix(prefix: &str, name: &str) -> Cow<'static, str> {
-    match (prefix, name) {
-        ("", "client") => Cow::Borrowed("client."),
-        ("", "user") => Cow::Borrowed("user."),
-        ("", "timing") => Cow::Borrowed("timing."),
-        ("", "api_key") => Cow::Borrowed("api_key."),
-        _ => Cow::Owned(format!("{prefix}{name}.")),
-    }
-}
-
 fn read_value<'de, M: MapAccess<'de>>(rows: &mut Rows, at: usize, members: &mut M) -> Result<(), M::Error> {
     match (&mut rows.builders[at], COLUMNS[at].kind) {
         (Builder::Text(builder), Kind::Json) => builder.append_value(members.next_value::<&RawValue>()?.get()),
-        (Builder::Text(builder), _) => builder.append_value(&*members.next_value::<Name<'de>>()?.0),
+        (Builder::Text(builder), _) => builder.append_value(&*members.next_value::<Text<'de>>()?),
         (Builder::Number(builder), _) => {
             let number = members.next_value::<u64>()?;
             let number = i64::try_from(number).map_err(|_| M::Error::custom("a number beyond 2^63 - 1"))?;
             builder.append_value(number);
         }
         (Builder::Time(builder), _) => {
-            let text = members.next_value::<Name<'de>>()?;
-            let micros = parse_time(&text.0);
-            builder.append_value(micros.ok_or_else(|| M::Error::custom(format_args!("`{}` is no time", text.0)))?);
+            let text = members.next_value::<Text<'de>>()?;
+            let micros = parse_time(&text);
+            builder.append_value(micros.ok_or_else(|| M::Error::custom(format_args!("`{text}` is no time")))?);
         }
     }
     Ok(())
-}
-
-/// A text, borrowed where it holds no escapes.
-struct Name<'de>(Cow<'de, str>);
-
-impl<'de> serde::Deserialize<'de> for Name<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'de> Visitor<'de> for Text {
-            type Value = Name<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Name(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Name(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(Text)
-    }
 }
 
 /// RFC 3339 as records have it (`2026-11-22T22:10:01.123456Z`) in µs since 1970.

@@ -74,18 +74,18 @@ impl Writer {
     pub fn seal(&mut self, instance: &str, reached: &[(u64, u64)]) -> Result<(), LakeError> {
         self.show();
         let hot = self.lake.view().hot;
-        let mut actions = Vec::new();
+        let mut actions: Vec<Action> = Vec::new();
         if !hot.is_empty() {
             let rows = concat_batches(&schema::arrow(), &hot)?;
             for (date, rows) in data_file::by_day(&rows)? {
                 let add = self.lake.put(data_file::write(date, &rows)?)?;
-                actions.push(Action { add: Some(add), ..Action::default() });
+                actions.push(add.into());
             }
         }
         for (epoch, seq) in reached {
             let version = i64::try_from(*seq).unwrap_or(i64::MAX);
             let txn = Txn { app_id: app_id(instance, *epoch), version, last_updated: Some(delta::now_ms()) };
-            actions.push(Action { txn: Some(txn), ..Action::default() });
+            actions.push(txn.into());
         }
         let committed: Vec<Txn> = actions.iter().filter_map(|action| action.txn.clone()).collect();
         // If not, some of what we hold is in the table already.

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::ScopedJoinHandle;
 
 use arrow_array::RecordBatch;
-use arrow_select::filter::filter_record_batch;
 use hashbrown::HashMap;
 
 use super::super::delta::Add;
@@ -17,7 +16,7 @@ use super::super::json::{self, Cell, Records};
 use super::super::schema;
 use super::super::{LakeError, State};
 use super::filter::Field;
-use super::scan::{File, in_range, overlapping};
+use super::scan::{File, fitting, overlapping};
 use super::{Cancel, Query, evaluate};
 
 /// What is counted apart.
@@ -62,9 +61,7 @@ pub(super) fn count(
     let mut counts = Counts::default();
     for hot in &state.hot {
         cancel.check()?;
-        let rows = filter_record_batch(hot, &evaluate::filter(&query.filter, hot))?;
-        let rows = filter_record_batch(&rows, &in_range(query, &rows))?;
-        counts.add(&rows, by);
+        counts.add(&fitting(query, hot)?, by);
     }
     let mut all: BTreeMap<(Option<i64>, Vec<Option<String>>), u64> = BTreeMap::new();
     for counts in of_files(folder, &overlapping(state, query), query, by, cancel)?.into_iter().chain([counts]) {

@@ -4,15 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_select::filter::filter_record_batch;
 use arrow_select::interleave::interleave_record_batch;
 
 use super::super::data_file::aligned;
 use super::super::delta::Add;
 use super::super::order::{Key, Keys};
 use super::super::{LakeError, State};
-use super::scan::{File, in_range, overlapping};
-use super::{Cancel, Query, bounds, evaluate, nothing};
+use super::scan::{File, fitting, overlapping};
+use super::{Cancel, Query, bounds, nothing};
 
 /// Records, newest first.
 #[derive(Debug)]
@@ -52,10 +51,7 @@ pub(super) fn page(folder: &Path, state: &State, query: &Query, cancel: &Cancel)
         Gathered { batches: Vec::new(), rows: Vec::new(), limit: query.limit.saturating_add(1), behind: None };
     for hot in &state.hot {
         cancel.check()?;
-        let mask = evaluate::filter(&query.filter, hot);
-        let rows = filter_record_batch(hot, &mask)?;
-        let rows = filter_record_batch(&rows, &in_range(query, &rows))?;
-        gathered.add(rows);
+        gathered.add(fitting(query, hot)?);
     }
     let files = overlapping(state, query);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{BooleanArray, RecordBatch};
+use arrow_select::filter::filter_record_batch;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowPredicate, ArrowPredicateFn, ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, RowFilter,
@@ -156,8 +157,14 @@ fn in_order(filter: &Filter) -> Vec<&Condition> {
     conditions
 }
 
+/// The rows in memory that fit.
+pub(super) fn fitting(query: &Query, rows: &RecordBatch) -> Result<RecordBatch, LakeError> {
+    let rows = filter_record_batch(rows, &evaluate::filter(&query.filter, rows))?;
+    Ok(filter_record_batch(&rows, &in_range(query, &rows))?)
+}
+
 /// Which rows are in the query's time, and behind its cursor.
-pub(super) fn in_range(query: &Query, rows: &RecordBatch) -> BooleanArray {
+fn in_range(query: &Query, rows: &RecordBatch) -> BooleanArray {
     let Some(times) = rows
         .column_by_name(COLUMNS[schema::TIME].name)
         .and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>())
