@@ -120,6 +120,18 @@ fn complain(error: &dyn std::error::Error) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
+/// How a command ends that could not go on.
+fn failed(error: &(dyn std::error::Error + 'static)) -> Exit {
+    match error.downcast_ref::<std::io::Error>() {
+        // Whoever reads us has seen enough, as `head` does.
+        Some(broken) if broken.kind() == std::io::ErrorKind::BrokenPipe => Exit::Ok,
+        _ => {
+            complain(error);
+            Exit::Unavailable
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)

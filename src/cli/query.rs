@@ -3,7 +3,6 @@
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
 
@@ -12,7 +11,7 @@ use crate::journal::{Item, Position, Reader};
 use crate::lake::{Cancel, Condition, Filter, Lake, LakeError, Page, Query, Writer};
 use crate::record::Text;
 
-use super::{Exit, complain};
+use super::{Exit, complain, failed};
 
 mod counts;
 mod output;
@@ -87,14 +86,11 @@ pub(super) fn query(args: &QueryArgs) -> Exit {
     let out = BufWriter::with_capacity(64 * 1024, io::stdout());
     match run(args, out) {
         Ok(()) => Exit::Ok,
-        Err(error) => match error.downcast_ref::<io::Error>() {
-            // Whoever reads us has seen enough, as `head` does.
-            Some(broken) if broken.kind() == io::ErrorKind::BrokenPipe => Exit::Ok,
-            _ => {
-                complain(&*error);
-                if matches!(error.downcast_ref(), Some(LakeError::Query(_))) { Exit::Usage } else { Exit::Unavailable }
-            }
-        },
+        Err(error) if matches!(error.downcast_ref(), Some(LakeError::Query(_))) => {
+            complain(&*error);
+            Exit::Usage
+        }
+        Err(error) => failed(&*error),
     }
 }
 
@@ -110,7 +106,9 @@ fn run(args: &QueryArgs, out: impl Write + Send) -> Result<(), Box<dyn std::erro
     let lake = open(&folder, &args.data.join("journal"))?;
     let mut left = if args.limit == 0 { usize::MAX } else { args.limit };
     let mut query = Query {
-        from: args.from.or(args.last.map(|span| now() - i64::try_from(span.0.as_micros()).unwrap_or(i64::MAX))),
+        from: args.from.or(args.last.map(|span| {
+            jiff::Timestamp::now().as_microsecond() - i64::try_from(span.0.as_micros()).unwrap_or(i64::MAX)
+        })),
         to: args.to,
         filter: Filter { conditions: args.conditions.clone(), any: args.any },
         after: None,
@@ -189,11 +187,6 @@ fn read_journal(folder: &Path, lake: &Arc<Lake>) -> Result<(), Box<dyn std::erro
 
 /// Bytes of records that become one batch.
 const SHOW: usize = 8 << 20;
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-}
 
 /// A day or a moment, in µs since 1970.
 fn moment(text: &str) -> Result<i64, String> {

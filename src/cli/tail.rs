@@ -9,7 +9,7 @@ use clap::Args;
 use crate::journal::{Item, Reader};
 use crate::record::Text;
 
-use super::{Exit, complain};
+use super::{Exit, complain, failed};
 
 /// How often a followed journal is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -49,14 +49,7 @@ pub(super) fn tail(args: &TailArgs) -> Exit {
     match copy(&mut reader, args, &mut out).and_then(|damaged| out.flush().map(|()| damaged).map_err(Box::from)) {
         Ok(false) => Exit::Ok,
         Ok(true) => Exit::No,
-        Err(error) => match error.downcast_ref::<io::Error>() {
-            // Whoever reads us has seen enough, as `head` does.
-            Some(broken) if broken.kind() == io::ErrorKind::BrokenPipe => Exit::Ok,
-            _ => {
-                complain(&*error);
-                Exit::Unavailable
-            }
-        },
+        Err(error) => failed(&*error),
     }
 }
 

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::sink::{Sent, Sink, Trouble};
+use super::sink::{Sent, Sink, Trouble, told};
 use crate::config::LakeSettings;
 use crate::journal::{Entry, Position, Tail};
 use crate::lake::{Lake, LakeError, Writer};
@@ -97,10 +97,9 @@ impl LakeSink {
             Err(error) => {
                 self.not_before = Some(Instant::now() + self.again);
                 self.again = (self.again * 2).min(*AGAIN.end());
-                match (Trouble::retry(&error), error) {
-                    (trouble, LakeError::Contended) => Err(trouble),
-                    (Trouble::Retry(why), _) => Ok(Some(why)),
-                    (_, error) => Ok(Some(error.to_string())),
+                match error {
+                    LakeError::Contended => Err(Trouble::retry(&error)),
+                    error => Ok(Some(told(&error))),
                 }
             }
         }

@@ -79,17 +79,22 @@ pub(super) enum Trouble {
 impl Trouble {
     /// Worth another try, with everything the error says.
     pub(super) fn retry(error: &dyn Error) -> Self {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text.push_str(&format!(": {error}"));
-            cause = error.source();
-        }
-        Self::Retry(text)
+        Self::Retry(told(error))
     }
 
     /// The file system said no; it may say yes later.
     pub(super) fn io(action: &str, error: &io::Error) -> Self {
         Self::Retry(format!("{action} failed: {error}"))
     }
+}
+
+/// An error with its causes, in one line.
+pub(super) fn told(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }

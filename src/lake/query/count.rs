@@ -17,7 +17,7 @@ use super::super::schema;
 use super::super::{LakeError, State};
 use super::filter::Field;
 use super::scan::{File, fitting, overlapping};
-use super::{Cancel, Query, evaluate};
+use super::{Bounds, Cancel, Query, evaluate};
 
 /// What is counted apart.
 #[derive(Clone, Debug, Default)]
@@ -79,7 +79,7 @@ pub(super) fn count(
 /// Counts of each thread; files are handed out one by one.
 fn of_files(
     folder: &Path,
-    files: &[Arc<Add>],
+    files: &[(Bounds, Arc<Add>)],
     query: &Query,
     by: &By,
     cancel: &Cancel,
@@ -92,7 +92,7 @@ fn of_files(
         let mut counts = Counts::default();
         loop {
             let turn = next.fetch_add(1, Relaxed);
-            let Some(add) = files.get(turn) else { break };
+            let Some((_, add)) = files.get(turn) else { break };
             if let Err(error) = of_file(folder, add, query, by, cancel, &mut counts) {
                 fail(error.of_file(&add.path));
                 break;

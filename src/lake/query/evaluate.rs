@@ -43,19 +43,17 @@ fn of_column(test: &Test, column: &ArrayRef) -> Vec<bool> {
     if matches!(test, Test::Present) {
         return (0..column.len()).map(|row| column.is_valid(row)).collect();
     }
+    let test = Prepared::new(test);
     match column.data_type() {
         DataType::Int64 => {
-            let test = Prepared::new(test);
             let column = column.as_primitive::<Int64Type>();
             column.iter().map(|value| value.is_some_and(|value| test.number(value, |n| n.to_string()))).collect()
         }
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            let test = Prepared::new(test);
             let column = column.as_primitive::<TimestampMicrosecondType>();
             column.iter().map(|value| value.is_some_and(|value| test.number(value, json::time))).collect()
         }
         DataType::Utf8 => {
-            let test = Prepared::new(test);
             column.as_string::<i32>().iter().map(|value| value.is_some_and(|value| test.text(value))).collect()
         }
         _ => vec![false; column.len()],

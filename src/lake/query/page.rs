@@ -11,7 +11,7 @@ use super::super::delta::Add;
 use super::super::order::{Key, Keys};
 use super::super::{LakeError, State};
 use super::scan::{File, fitting, overlapping};
-use super::{Cancel, Query, bounds, nothing};
+use super::{Bounds, Cancel, Query, nothing};
 
 /// Records, newest first.
 #[derive(Debug)]
@@ -58,8 +58,7 @@ pub(super) fn page(folder: &Path, state: &State, query: &Query, cancel: &Cancel)
     // What many records are is on the newest file alone; what few are is looked for by all processors.
     let (first, rest) = files.split_at(files.len().min(1));
     for files in std::iter::once(first).chain(rest.chunks(threads)) {
-        let newest = files.first().and_then(|add| bounds(add)).map_or(i64::MAX, |bounds| bounds.last);
-        if gathered.is_full_before(newest) {
+        if files.first().is_some_and(|(bounds, _)| gathered.is_full_before(bounds.last)) {
             break;
         }
         for found in read_all(folder, files, query, cancel, &gathered)? {
@@ -72,18 +71,18 @@ pub(super) fn page(folder: &Path, state: &State, query: &Query, cancel: &Cancel)
 /// What fits of each file, beyond what is `known` already.
 fn read_all(
     folder: &Path,
-    files: &[Arc<Add>],
+    files: &[(Bounds, Arc<Add>)],
     query: &Query,
     cancel: &Cancel,
     known: &Gathered,
 ) -> Result<Vec<Gathered>, LakeError> {
-    let one = |add: &Arc<Add>| {
+    let one = |(_, add): &(Bounds, Arc<Add>)| {
         let mut found = Gathered { batches: Vec::new(), rows: Vec::new(), limit: known.limit, behind: known.last() };
         read(folder, add, query, cancel, &mut found).map_err(|error| error.of_file(&add.path)).map(|()| found)
     };
     let [mine, others @ ..] = files else { return Ok(Vec::new()) };
     std::thread::scope(|scope| {
-        let others: Vec<_> = others.iter().map(|add| scope.spawn(move || one(add))).collect();
+        let others: Vec<_> = others.iter().map(|file| scope.spawn(move || one(file))).collect();
         let mut all = vec![one(mine)?];
         for other in others {
             all.push(other.join().unwrap_or(Err(LakeError::Cancelled))?);

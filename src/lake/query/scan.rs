@@ -40,13 +40,13 @@ pub(super) struct File {
     is_sorted: bool,
 }
 
-/// The table's files that may hold what is asked for, newest first.
-pub(super) fn overlapping(state: &State, query: &Query) -> Vec<Arc<Add>> {
-    let mut files: Vec<(Bounds, &Arc<Add>)> =
-        state.snapshot.files.values().map(|add| (bounds(add).unwrap_or(ANYTHING), add)).collect();
+/// The table's files that may hold what is asked for, newest first, and what the log says of them.
+pub(super) fn overlapping(state: &State, query: &Query) -> Vec<(Bounds, Arc<Add>)> {
+    let told = |add: &Arc<Add>| (bounds(add).unwrap_or(ANYTHING), Arc::clone(add));
+    let mut files: Vec<(Bounds, Arc<Add>)> = state.snapshot.files.values().map(told).collect();
     files.retain(|(bounds, _)| query.overlaps(bounds.first, bounds.last));
     files.sort_by_key(|(bounds, _)| Reverse(bounds.last));
-    files.into_iter().map(|(_, add)| Arc::clone(add)).collect()
+    files
 }
 
 // === impl File ===
